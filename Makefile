@@ -1,0 +1,73 @@
+# Two commands do all the set-up: `make demo` and `make test`. `make help` lists the rest.
+SHELL := /bin/sh
+BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
+PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
+N ?= 200
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint format crash bench docs coverage clean debian
+
+help:  ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+
+demo: .venv/.demo  ## Train a real small model through the whole main job, with no account
+	$(BIN)/towline demo
+	$(BIN)/python scripts/check_demo.py
+
+test: debian .venv/.test  ## Run all tests but those that need a GPU or rent a machine
+	$(PYTEST) -n 2 --dist loadfile -m "not gpu and not live" $(ARGS)
+
+lint: .venv/.lint  ## Check style, types and who imports whom
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	PYTHONPATH=src $(BIN)/lint-imports
+
+format: .venv/.lint  ## Bring the code into the one format
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+crash: debian .venv/.test  ## Kill the driver at N random moments: make crash N=200
+	TOWLINE_CRASH_RUNS=$(N) $(PYTEST) tests/crash -m crash --timeout 0 $(ARGS)
+
+bench: debian .venv/.test  ## Run every benchmark; results in build/bench/*.json
+	@mkdir -p build/bench
+	@for file in bench/[a-z]*.py; do \
+	  name=$$(basename $$file .py); echo "$$name: build/bench/$$name.json"; \
+	  PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python $$file > build/bench/$$name.json || exit 1; \
+	done
+
+docs: .venv/.test  ## Check the docs against the code
+	$(PYTEST) tests/test_docs.py tests/test_architecture.py $(ARGS)
+
+coverage: debian .venv/.test  ## Run the tests and show which lines they never reached
+	$(BIN)/coverage erase
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/coverage run -m pytest -n 2 --dist loadfile -m "not gpu and not live"
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --show-missing
+
+clean:  ## Remove what make made; results of runs are kept
+	rm -rf .venv build dist .coverage .coverage.* .hypothesis .import_linter_cache
+	rm -rf .mypy_cache .pytest_cache .ruff_cache
+	find src tests bench scripts -name __pycache__ -type d -prune -exec rm -rf {} +
+
+debian:
+	@sh scripts/setup.sh debian
+
+.venv/.made:
+	@sh scripts/setup.sh venv
+	@touch $@
+
+.venv/.demo: .venv/.made pyproject.toml
+	$(INSTALL) ".[demo]"
+	@touch $@
+
+.venv/.test: .venv/.made pyproject.toml
+	$(INSTALL) ".[demo,test]"
+	@touch $@
+
+.venv/.lint: .venv/.made pyproject.toml
+	$(INSTALL) ".[lint]"
+	@touch $@

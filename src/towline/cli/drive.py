@@ -1,0 +1,270 @@
+"""Drive runs from this process until they end or the user detaches.
+
+Ctrl-C, SIGTERM and a closed terminal leave the run to a background driver. The background driver
+is started first, and takes the lease once this process lets go of it or dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from towline import errors
+from towline.cli.common import opened
+from towline.cli.render import PlainView, View, show_run, view_for
+from towline.cli.tell import tell_end, tell_open
+from towline.cli.text import Out
+from towline.core.instance import RunId
+from towline.core.run import RunRecord, RunState
+
+if TYPE_CHECKING:
+    from towline.api import Towline
+
+DETACHED = 130
+_HOLDS_WITHIN_S = 5.0
+_HANDOVER_S = 20.0  # longer than a lease: a driver that died without a word is waited for
+_POLL_S = 0.05
+#: which of them there are depends on the system
+_SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
+#: those that came before there was a driver to heed them
+_held: list[int] = []
+
+
+class Foreground:
+    """This process as the driver of one or more runs."""
+
+    def __init__(self, out: Out, towline: Towline) -> None:
+        self._out = out
+        self._towline = towline
+        self._leave = asyncio.Event()
+        self._background: dict[RunId, subprocess.Popen[bytes]] = {}
+        self._open: set[RunId] = set()  # runs whose driving has not ended
+        self._views: dict[RunId, View] = {}
+
+    async def drive(self, runs: dict[RunId, Callable[[], View]]) -> list[int]:
+        """Drive all of them at once, each in a view of its own; the exit code of each."""
+        self._open = set(runs)
+        with _caught(self._on_signal):
+            return list(await asyncio.gather(*(self._one(*pair) for pair in runs.items())))
+
+    def _on_signal(self) -> None:
+        """Hand every run over; a second signal ends this process where it stands."""
+        if self._leave.is_set():
+            for view in self._views.values():
+                view.close()  # gives the cursor back
+            os._exit(DETACHED)
+        for run_id in self._open:
+            with contextlib.suppress(OSError):  # `_detached` says that there is none
+                self._background[run_id] = in_background(self._towline, run_id)
+        self._leave.set()
+
+    async def _one(self, run_id: RunId, make_view: Callable[[], View]) -> int:
+        after = last_event(self._towline, run_id)
+        driving = asyncio.create_task(self._towline.drive(run_id))
+        await self._towline.clock.sleep(0)  # by now the lease is taken, or refused
+        if driving.done():
+            self._open.discard(run_id)
+            return self._told(run_id, driving.exception())
+        view = self._views[run_id] = make_view()
+        showing = asyncio.create_task(
+            show_run(self._towline, run_id, view, driving.done, after=after)
+        )
+        leaving = asyncio.create_task(self._leave.wait())
+        try:
+            await asyncio.wait({driving, leaving}, return_when=asyncio.FIRST_COMPLETED)
+            driving.cancel()
+            await asyncio.wait({driving})
+            await showing
+        finally:
+            leaving.cancel()
+            self._open.discard(run_id)
+            del self._views[run_id]
+            view.close()
+        if driving.cancelled():
+            return await self._detached(run_id)
+        return self._told(run_id, driving.exception())
+
+    async def _detached(self, run_id: RunId) -> int:
+        name = self._towline.store.run(run_id).name
+        try:
+            await wait_for_driver(self._towline, run_id, self._background.get(run_id))
+        except errors.TowlineError as error:
+            self._out.error(error)
+        else:
+            self._out.line(
+                f"Detached. The run goes on in the background; `towline attach {name}` returns,"
+                f" `towline stop {name}` ends it."
+            )
+        return DETACHED
+
+    def _told(self, run_id: RunId, error: BaseException | None) -> int:
+        """Say how the driving ended; one run's bug does not end the others."""
+        run = self._towline.store.run(run_id)
+        if error is None:
+            return tell_end(self._out, self._towline, run)
+        code = self._out.fail(error)
+        tell_open(self._out, self._towline, run)
+        if self._out.as_json:
+            self._out.json(self._towline.status(run))
+        return code
+
+
+def drive_here(out: Out, towline: Towline, run: RunRecord) -> int:
+    """Drive one run in the foreground and show it; the exit code."""
+
+    async def work() -> int:
+        views = {run.id: lambda: view_for(out, towline, run)}
+        return (await Foreground(out, towline).drive(views))[0]
+
+    return asyncio.run(work())
+
+
+def last_event(towline: Towline, run_id: RunId) -> int:
+    """Number of the newest event; what was before it is not shown again."""
+    return max((event.seq for event in towline.store.events(run_id)), default=0)
+
+
+@contextmanager
+def signals_held() -> Iterator[None]:
+    """Remember signals until `Foreground` heeds them, so that no stored run is left without a driver."""
+    _held.clear()
+    with _handlers(lambda number: signal.signal(number, lambda *_: _held.append(number))):
+        yield
+
+
+@contextmanager
+def _caught(handler: Callable[[], None]) -> Iterator[None]:
+    """Call a handler in the loop when this process is asked to end, or was while it was held."""
+    loop = asyncio.get_running_loop()
+
+    def catch(number: int) -> None:
+        try:
+            loop.add_signal_handler(number, handler)
+        except NotImplementedError:  # Windows
+            signal.signal(number, lambda *_: loop.call_soon_threadsafe(handler))
+
+    with _handlers(catch):
+        if _held:
+            handler()
+        yield
+
+
+@contextmanager
+def _handlers(catch: Callable[[int], object]) -> Iterator[None]:
+    """Set a handler for each signal that asks a process to end; afterwards the old ones."""
+    numbers = [getattr(signal, name) for name in _SIGNALS if hasattr(signal, name)]
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        catch(number)
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+# -- in the background ----------------------------------------------------------------------------
+
+
+def in_background(towline: Towline, run_id: RunId) -> subprocess.Popen[bytes]:
+    """Start a driver that outlives this process and its terminal.
+
+    The environment goes along: that is where the training's secrets are.
+    """
+    log = towline.home.run_files(run_id).driver_log
+    flags = getattr(subprocess, "DETACHED_PROCESS", 0)
+    flags |= getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
+    # -P: a file of the user's in the current folder must not stand in for one of Python's own
+    argv = [sys.executable, "-P", "-m", "towline", "drive", run_id]
+    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:  # noqa: PTH123
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            creationflags=flags,
+        )
+
+
+async def wait_for_driver(
+    towline: Towline, run_id: RunId, process: subprocess.Popen[bytes] | None
+) -> None:
+    """Wait until the background driver holds the lease, or has done all there was to do.
+
+    Raises:
+        TowlineError: It does not start.
+    """
+    until = towline.clock.monotonic() + _HOLDS_WITHIN_S
+    while process is not None and towline.clock.monotonic() < until:
+        run = towline.store.run(run_id)
+        if run.state is not RunState.ACTIVE or towline.store.driver(run_id):
+            process.returncode = 0  # it outlives us, and Python need not warn of that
+            return
+        if process.poll() is not None:
+            break
+        await towline.clock.sleep(_POLL_S)
+    name = towline.store.run(run_id).name
+    log = towline.home.run_files(run_id).driver_log
+    raise errors.TowlineError(
+        f"the background driver of run {name} has not started; its output is in {log}",
+        hint=f"`towline resume {name}` drives the run here",
+    )
+
+
+@click.command(hidden=True)
+@click.argument("run_id")
+@click.pass_obj
+def drive(out: Out, run_id: str) -> int:
+    """Drive a run without a terminal: what `--detach` and Ctrl-C start."""
+    if hasattr(signal, "SIGHUP"):
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    with opened(out) as towline:
+        run = towline.store.run(RunId(run_id))
+        try:
+            ended = asyncio.run(_drive_unseen(out, towline, run))
+        except asyncio.CancelledError:
+            out.line(f"asked to end; `towline resume {run.name}` takes the run up")
+            return DETACHED
+        return tell_end(out, towline, ended)
+
+
+async def _drive_unseen(out: Out, towline: Towline, run: RunRecord) -> RunRecord:
+    driving = asyncio.create_task(_drive_when_free(towline, run.id))
+    after = last_event(towline, run.id)
+    with _stoppable(driving):
+        await show_run(towline, run.id, PlainView(out), driving.done, after=after)
+        return await driving
+
+
+@contextmanager
+def _stoppable(driving: asyncio.Task[RunRecord]) -> Iterator[None]:
+    """Let SIGTERM end the driving, not the run."""
+    loop = asyncio.get_running_loop()
+    try:
+        loop.add_signal_handler(signal.SIGTERM, driving.cancel)
+        loop.add_signal_handler(signal.SIGINT, driving.cancel)
+    except NotImplementedError:
+        pass  # Windows: it is ended hard, and the lease expires
+    yield
+
+
+async def _drive_when_free(towline: Towline, run_id: RunId) -> RunRecord:
+    """Take the run over from the process that started us, as soon as it lets go."""
+    until = towline.clock.monotonic() + _HANDOVER_S
+    while True:
+        try:
+            return await towline.drive(run_id)
+        except errors.LeaseHeld:
+            if towline.clock.monotonic() >= until:
+                raise
+        await towline.clock.sleep(_POLL_S)

@@ -1,0 +1,187 @@
+"""Commands that reach instances: `fetch`, `ssh`, `gc`."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from towline import errors
+from towline.cli.common import json_option, opened, path_text, results_text, run_argument
+from towline.cli.text import Out
+from towline.core.run import Outcome, RunState, StepName
+
+if TYPE_CHECKING:
+    from towline.api import Towline
+    from towline.core.artifact import FoundFile
+    from towline.core.run import RunRecord
+    from towline.transfer.progress import TransferProgress
+
+_SHOWN_FILES = 12
+_SIGNALLED = 255  # what ssh itself says of a command that a signal ended
+_SHELL_CHARACTERS = set(" \t\n|&;<>()$`*?~'\"")
+
+
+@click.command()
+@run_argument
+@click.argument("pattern", required=False)
+@click.pass_obj
+def fetch(out: Out, run: str | None, pattern: str | None) -> None:
+    """Download files from a run's live instance.
+
+    They go into the run's results folder. PATTERN is a glob such as "output/**/*.pt"; without it the task's outputs are fetched.
+    """
+    with opened(out) as towline:
+        found = towline.store.find(run)
+        _require_active(found)
+        patterns = [pattern] if pattern else _outputs(found)
+        asyncio.run(_fetch(out, towline, found, patterns))
+
+
+def _require_active(run: RunRecord) -> None:
+    """An ended run has no instance."""
+    if run.state is not RunState.ACTIVE:
+        raise errors.RunEnded(
+            f"run {run.name} has ended, and its instance is gone",
+            hint=f"what came home is in {results_text(run)}",
+        )
+
+
+def _outputs(run: RunRecord) -> list[str]:
+    found: list[str] = run.task["spec"]["artifacts"]["outputs"]
+    return found
+
+
+async def _fetch(out: Out, towline: Towline, run: RunRecord, patterns: list[str]) -> None:
+    """Bring matching files home."""
+    from towline import collect  # noqa: PLC0415
+    from towline.core.artifact import is_output  # noqa: PLC0415
+    from towline.core.units import count_text, size_text  # noqa: PLC0415
+
+    started_at = _started_at(towline, run)
+    async with towline.visit(run) as line:
+        files = await collect.survey(line, started_at)
+        wanted = [file for file in files if is_output(file.path, patterns)]
+        _require_some(wanted, files, patterns)
+        out.line(f"Downloading {count_text(len(wanted), 'file')} to {results_text(run)} ...")
+        done, hashes = await collect.fetch(line, wanted, Path(run.results_dir), _unseen)
+    for path in sorted(hashes):
+        out.line(f"  {path_text(str(Path(run.results_dir) / path))}")
+    size, count = size_text(done.bytes), count_text(len(hashes), "file")
+    out.line(f"{count}, {size}, each verified by its SHA-256")
+
+
+def _require_some(wanted: list[FoundFile], files: list[FoundFile], patterns: list[str]) -> None:
+    """A fetch of nothing is a mistake in the pattern, or comes too early."""
+    if not wanted:
+        seen = ", ".join(file.path for file in files[:_SHOWN_FILES]) or "nothing yet"
+        raise errors.SpecError(
+            f"no file fits {', '.join(patterns)}", hint=f"the training has written: {seen}"
+        )
+
+
+def _unseen(_progress: TransferProgress) -> None:
+    """Nothing is recorded of a fetch: the run's driver owns the journal."""
+
+
+def _started_at(towline: Towline, run: RunRecord) -> float:
+    """When the training started, by the instance's clock."""
+    for attempt in reversed(towline.store.attempts(run.id)):
+        if attempt.step is StepName.EXECUTE and attempt.outcome is Outcome.DONE:
+            return float(attempt.result["started_at"])
+    raise errors.RunEnded(
+        f"the training of run {run.name} has not started, so there is nothing to fetch",
+        hint=f"`towline status {run.name}` shows how far it is",
+    )
+
+
+# -- ssh ------------------------------------------------------------------------------------------
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@run_argument
+@click.argument("command", nargs=-1, type=click.UNPROCESSED, metavar="[CMD]...")
+@click.pass_obj
+def ssh(out: Out, run: str | None, command: tuple[str, ...]) -> int:
+    """Open a shell on a run's instance, or run a command there.
+
+    What CMD prints is shown redacted. A shell is the system's own ssh: nothing hides secrets in it.
+    """
+    with opened(out) as towline:
+        found = towline.store.find(run)
+        if command:
+            return asyncio.run(_remote(out, towline, found, list(command)))
+        return _shell(towline.ssh_argv(found))
+
+
+async def _remote(out: Out, towline: Towline, run: RunRecord, command: list[str]) -> int:
+    if len(command) == 1 and _SHELL_CHARACTERS & set(command[0]):
+        command = ["sh", "-c", command[0]]  # one word with a space in it was meant for a shell
+    async with towline.visit(run) as line:
+        done = await (await line.dial_once()).run(command)
+    out.raw(done.stdout)
+    out.raw(done.stderr, to_error=True)
+    return done.exit_status if done.exit_status >= 0 else _SIGNALLED
+
+
+def _shell(argv: list[str]) -> int:
+    """Hand the terminal to the system's ssh."""
+    # Ctrl-C is for the far side; unlike SIG_IGN, a handler of ours is not handed on to ssh
+    before = signal.signal(signal.SIGINT, lambda *_: None)
+    try:
+        return subprocess.run(argv, check=False).returncode
+    except FileNotFoundError as error:
+        raise errors.SpecError(
+            "there is no `ssh` on this machine",
+            hint="install OpenSSH's client, or give a command: `towline ssh RUN CMD`",
+        ) from error
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+# -- gc -------------------------------------------------------------------------------------------
+
+
+@click.command()
+@click.option("--dry-run", is_flag=True, help="Only list them.")
+@json_option
+@click.pass_obj
+def gc(out: Out, *, dry_run: bool) -> int:
+    """End instances with our tag that no active run claims.
+
+    Looks into every account in use. Exit code 6 when one could not be ended, 4 when only a provider did not answer.
+    """
+    with opened(out) as towline:
+        found = asyncio.run(towline.gc(dry_run=dry_run))
+    shown = ("orphans", "claimed", "unreachable") if dry_run else tuple(found)
+    if out.as_json:
+        out.document({key: found[key] for key in shown})
+    else:
+        out.lines(_gc_lines(found, dry_run=dry_run))
+    if found["failed"]:
+        return errors.ReleaseUnconfirmed.exit_code
+    return errors.ProviderUnavailable.exit_code if found["unreachable"] else 0
+
+
+def _gc_lines(found: dict[str, Any], *, dry_run: bool) -> Iterator[str]:
+    for row in found["claimed"]:
+        yield f"in use: {row['id']} at {row['provider']} ({row['tag']})"
+    for row in found["orphans"] if dry_run else ():
+        price = row["price_usd_per_hour"]
+        cost = f"${price:.2f} an hour" if price else "free"
+        yield f"orphan: {row['id']} at {row['provider']} ({row['tag']}), {cost}"
+    for row in found["ended"]:
+        yield f"ended: {row['id']}: {row['proof']}"
+    for row in found["failed"]:
+        yield f"not ended: {row['id']}: {row['error']}; {row['hint']}"
+    for row in found["unreachable"]:
+        yield f"no answer from {row['provider']}: {row['error']}"
+    if not found["orphans"]:
+        yield "no orphans" if not found["unreachable"] else "no orphans where there was an answer"
+    elif dry_run:
+        yield "`towline gc` ends the orphans"

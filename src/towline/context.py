@@ -1,0 +1,205 @@
+"""What a step has in hand: its run, the ports, and the line to the instance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from towline import errors
+from towline.bundle import onboard_pyz
+from towline.core.instance import Address, Instance, InstanceStatus
+from towline.core.run import Attempt, Outcome, RunRecord, StepName
+from towline.core.task import TaskSpec
+from towline.ending import prove_gone
+from towline.line import Line
+from towline.ports import Clock, Dialer, Provider
+from towline.transfer.progress import TransferProgress
+
+if TYPE_CHECKING:
+    from towline.core.redact import Redactor
+    from towline.home import RunFiles
+    from towline.store.journal import Journal, LedgerRow
+
+#: live figures (bytes moved, status sentences) reach the journal at most so often
+_LIVE_EVERY_S = 0.25
+_ALIVE_EVERY_S = 3.0
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """One run in the hands of its driver."""
+
+    run: RunRecord
+    task: TaskSpec
+    base: Path  # the folder that the task's relative paths start from
+    provider: Provider
+    dialer: Dialer
+    clock: Clock
+    journal: Journal
+    files: RunFiles
+    redactor: Redactor
+    secrets: dict[str, str]
+    new_key_pair: Callable[[str], tuple[str, str]]
+    _line: Line | None = None
+    _boarded: bool = False
+    _asked_at: float = 0.0
+    _live_at: dict[str, float] = field(default_factory=dict)
+    _rate_from: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    # -- what earlier steps found ---------------------------------------------------------------
+
+    def attempts(self) -> list[Attempt]:
+        """All attempts so far."""
+        return self.journal.store.attempts(self.run.id)
+
+    def result(self, step: StepName) -> dict[str, Any]:
+        """What a step recorded when it was done; {} when it is not."""
+        done = [a for a in self.attempts() if a.step is step and a.outcome is Outcome.DONE]
+        return done[-1].result if done else {}
+
+    def facts(self) -> dict[str, Any]:
+        """The run's facts."""
+        return self.journal.store.facts(self.run.id)
+
+    def ledger_row(self) -> LedgerRow | None:
+        """The instance that is rented now, None without one."""
+        rows = [row for row in self.journal.store.ledger(self.run.id) if row.gone_at is None]
+        return rows[-1] if rows else None
+
+    # -- what the user sees ---------------------------------------------------------------------
+
+    def note(self, text: str, **data: Any) -> None:
+        """Tell the user something that stays on record."""
+        self.journal.event("note", text=text, **data)
+
+    def status(self, text: str) -> None:
+        """Tell the user what is happening this moment."""
+        self._live("status", {"text": text, "at": self.clock.now()})
+
+    def moved(self, progress: TransferProgress) -> None:
+        """Show how far a transfer is."""
+        if progress.note:
+            self.note(progress.note)
+        final = progress.bytes >= progress.total_bytes
+        what = f"{progress.direction} of {progress.total_bytes}"
+        began, base = self._rate_from.setdefault(what, (self.clock.monotonic(), progress.bytes))
+        seconds = max(self.clock.monotonic() - began, 1e-3)
+        value = {
+            "rate_bytes_per_s": round((progress.bytes - base) / seconds),
+            "direction": progress.direction,
+            "bytes": progress.bytes,
+            "total_bytes": progress.total_bytes,
+            "files": progress.files,
+            "total_files": progress.total_files,
+            "sent_bytes": progress.sent_bytes,
+            "connections": progress.connections,
+        }
+        self._live("transfer", value | {"at": self.clock.now()}, now=final)
+
+    def _live(self, key: str, value: dict[str, Any], *, now: bool = False) -> None:
+        moment = self.clock.monotonic()
+        if now or moment - self._live_at.get(key, 0.0) >= _LIVE_EVERY_S:
+            self._live_at[key] = moment
+            self.journal.fact(key, value)
+
+    # -- the line -------------------------------------------------------------------------------
+
+    def open_line(self, address: Address) -> Line:
+        """The line to the instance at this address; one and the same over all steps."""
+        if self._line is None or self._line.address != address:
+            key = self.files.private_key
+            private_key = key.read_text() if key.exists() else None
+            self._line = Line(
+                self.dialer, address, private_key, self.run.id, self.run.epoch, self.clock
+            )
+            self._line.on_break = self._on_break
+            self._line.require_alive = self.require_alive
+            self._boarded = False
+        return self._line
+
+    async def board(self, line: Line) -> dict[str, Any]:
+        """Put our program on the instance; what the inspection found."""
+        found = await line.board(onboard_pyz())
+        self._boarded = True
+        return found
+
+    async def line(self) -> Line:
+        """The line, usable at once: a driver that took over boards the instance first."""
+        row = self.ledger_row()
+        if row is None:
+            raise errors.InvalidTransition("no instance to talk to")
+        line = self.open_line(address_from(self.result(StepName.ACQUIRE)["address"]))
+        if not self._boarded:
+            await line.persist(lambda: self.board(line))
+        return line
+
+    async def require_alive(self) -> None:
+        """Ask the provider, every few seconds at most, whether the instance still lives.
+
+        Raises:
+            InstanceLost: It says that it does not. Silence of its API says nothing.
+        """
+        row = self.ledger_row()
+        now = self.clock.monotonic()
+        if row is None or row.instance_id is None or now - self._asked_at < _ALIVE_EVERY_S:
+            return
+        self._asked_at = now
+        try:
+            instance = await self.provider.get(row.instance_id)
+        except errors.ProviderUnavailable:
+            return
+        if instance is None or instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING):
+            detail = (instance.detail or str(instance.status)) if instance else "it is gone"
+            message = f"instance {row.instance_id} is lost; {self.provider.name} says: {detail}"
+            hint = "what had come home is kept; start the run again"
+            raise errors.InstanceLost(message, hint=hint)
+
+    async def hang_up(self) -> None:
+        """Leave the line; the run may go on without us."""
+        if self._line is not None:
+            await self._line.hang_up()
+
+    def _on_break(self, broken: bool, why: str) -> None:  # noqa: FBT001 - a callback's one fact
+        facts = self.facts()
+        was = facts.get("unreachable_since")
+        if broken and was is None:
+            self.journal.advance(
+                {"unreachable_since": self.clock.now()}, [("line_broken", {"text": why})]
+            )
+        elif not broken and was is not None:
+            silent_s = self.clock.now() - was
+            self.journal.advance(
+                {"unreachable_since": None}, [("line_back", {"silent_s": silent_s})]
+            )
+
+
+async def end_instance(ctx: Context, row: LedgerRow) -> str:
+    """Terminate an instance and wait for the provider's proof; records and returns it.
+
+    Raises:
+        ReleaseUnconfirmed: Not proven gone; it may still bill.
+    """
+    proof = await prove_gone(ctx.provider, row, ctx.clock)
+    ctx.journal.gone(row.number, proof)
+    return proof
+
+
+def address_json(instance: Instance) -> dict[str, Any]:
+    """An instance's address for the journal."""
+    address = instance.address
+    assert address is not None  # noqa: S101 - the caller waited for it
+    return {
+        "host": address.host,
+        "port": address.port,
+        "user": address.user,
+        "host_key": address.host_key,
+        "identity": address.identity,
+        "known_hosts": address.known_hosts,
+    }
+
+
+def address_from(value: dict[str, Any]) -> Address:
+    """The address that `address_json` wrote."""
+    return Address(**value)

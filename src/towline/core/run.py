@@ -1,0 +1,120 @@
+"""A run: its record, its steps' attempts, and the rule that says what comes next.
+
+The rule is one pure function, `next_step`; the runner is a loop around it. State is derived from
+what is stored, never kept twice.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+from typing import Any
+
+from towline.core.instance import RunId
+
+
+class StepName(enum.StrEnum):
+    """The eight steps; alphabetical order is run order."""
+
+    ACQUIRE = "acquire"
+    CONNECT = "connect"
+    DELIVER = "deliver"
+    EQUIP = "equip"
+    EXECUTE = "execute"
+    FOLLOW = "follow"
+    GATHER = "gather"
+    RELEASE = "release"
+
+
+class RunState(enum.StrEnum):
+    """What became of a run."""
+
+    ACTIVE = "active"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    STOPPED = "stopped"
+    ABORTED = "aborted"
+
+
+class Wish(enum.StrEnum):
+    """What the user asked of a run that is under way."""
+
+    STOP = "stop"  # end training, gather, release
+    ABORT = "abort"  # release now, discard
+
+
+class Outcome(enum.StrEnum):
+    """How a step's attempt ended; an attempt without one was cut short."""
+
+    DONE = "done"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunRecord:
+    """A run as the journal holds it. Times are UTC seconds."""
+
+    id: RunId
+    name: str
+    state: RunState
+    task: dict[str, Any]
+    provider: str
+    results_dir: str
+    created_at: float
+    ended_at: float | None = None
+    wish: Wish | None = None
+    error: dict[str, Any] | None = None  # {"kind", "message", "hint", "exit_code", "step"}
+    epoch: int = 0
+    nonce: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One try of one step. ``result`` is what later steps and the receipt read of it."""
+
+    step: StepName
+    number: int
+    started_at: float
+    ended_at: float | None = None
+    outcome: Outcome | None = None
+    result: dict[str, Any] = field(default_factory=dict)
+
+
+def done_steps(attempts: list[Attempt]) -> set[StepName]:
+    """Steps with an attempt that ended well."""
+    return {attempt.step for attempt in attempts if attempt.outcome is Outcome.DONE}
+
+
+def next_step(run: RunRecord, attempts: list[Attempt]) -> StepName | None:
+    """Say which step comes next, None when the run is over.
+
+    An untroubled run takes the eight in order. A troubled one (an error recorded, or a wish)
+    goes the short way: what the training left is gathered if it started, then release; abort
+    goes to release at once.
+    """
+    done = done_steps(attempts)
+    if StepName.RELEASE in done:
+        return None
+    if run.wish is Wish.ABORT:
+        return StepName.RELEASE
+    if run.error is None and run.wish is None:
+        return next(step for step in StepName if step not in done)
+    started = StepName.EXECUTE in done
+    failed_to_gather = any(
+        attempt.step is StepName.GATHER and attempt.outcome is Outcome.FAILED
+        for attempt in attempts
+    )
+    if not started or StepName.GATHER in done or failed_to_gather:
+        return StepName.RELEASE
+    if StepName.FOLLOW not in done and run.wish is Wish.STOP and run.error is None:
+        return StepName.FOLLOW  # it ends the training, then reads the log to its end
+    return StepName.GATHER
+
+
+def final_state(run: RunRecord) -> RunState:
+    """State of a run whose release is done."""
+    if run.wish is Wish.ABORT:
+        return RunState.ABORTED
+    if run.error is not None:
+        return RunState.FAILED
+    return RunState.STOPPED if run.wish is Wish.STOP else RunState.SUCCEEDED

@@ -1,0 +1,60 @@
+"""The training's log on its way home: redacted, read for progress, counted byte for byte.
+
+Pure: raw bytes in; clean bytes, the raw offset they stand for, and progress out. The offset only
+moves at points where a fresh stream could take over, so that a driver that dies loses and doubles
+nothing (the caller truncates its file to the recorded size and goes on at the recorded offset).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from towline.core.progress import Progress, ProgressParser
+from towline.core.redact import Redactor
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogPart:
+    """What one feeding yields.
+
+    ``clean`` is to be appended to the local file. ``offset`` and ``size_bytes`` are the raw offset
+    and the local file's size at the last point where a fresh stream could take over; they hold
+    once ``clean`` has been written. ``progress`` is what was read up to there: to be recorded
+    together with them, or it would be lost or doubled.
+    """
+
+    clean: bytes
+    offset: int
+    size_bytes: int
+    progress: list[Progress]
+
+
+class LogStream:
+    """One log, from a recorded point on."""
+
+    def __init__(self, redactor: Redactor, offset: int, size_bytes: int) -> None:
+        self._redacting = redactor.stream()
+        self._parser = ProgressParser()
+        self._read: list[Progress] = []  # beyond the safe point: a fresh stream reads it again
+        self._raw = self._safe_raw = offset
+        self._size = self._safe_size = size_bytes
+
+    def feed(self, raw: bytes) -> LogPart:
+        """Take the next raw bytes."""
+        return self._part(*self._redacting.feed(raw), ended=False)
+
+    def end(self) -> LogPart:
+        """Take the end of the log: nothing is held back any more."""
+        return self._part(*self._redacting.flush(), ended=True)
+
+    def _part(self, clean: bytes, raw_count: int, *, ended: bool) -> LogPart:
+        self._raw += raw_count
+        self._size += len(clean)
+        self._read += self._parser.feed(clean) + (self._parser.flush() if ended else [])
+        progress: list[Progress] = []
+        if ended or (self._redacting.at_safe_point and self._parser.at_line_start):
+            self._safe_raw, self._safe_size = self._raw, self._size
+            progress, self._read = self._read, []
+        return LogPart(
+            clean=clean, offset=self._safe_raw, size_bytes=self._safe_size, progress=progress
+        )

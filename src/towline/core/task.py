@@ -1,0 +1,103 @@
+"""What the user wrote: the task, as frozen data with every default in one place.
+
+Field names are the keys of `towline.yaml`. The edge (`towline.taskfile`) reads, validates and
+describes these classes with pydantic; this module knows nothing of files.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from towline.core.units import Duration
+
+Scalar = str | int | float | bool | None
+
+
+def _not_negative(name: str, value: float | None) -> None:
+    if value is not None and not 0 <= value < math.inf:
+        raise ValueError(f"{name} must be a number from 0 up, not {value}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """What to rent."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+    provider: str | list[str] | None = None
+    gpu: str | None = None
+    region: str = "any"
+    max_price_per_hour: float | None = None
+    spot: bool = False
+    disk_gb: float | None = None
+    host: str | None = None  # user@addr[:port] of the user's own machine, for provider ssh
+    identity: str | None = None  # private key file to log in with, for provider ssh
+    known_hosts: str | None = None  # for provider ssh; default ~/.ssh/known_hosts
+
+    def __post_init__(self) -> None:
+        _not_negative("max_price_per_hour", self.max_price_per_hour)
+        _not_negative("disk_gb", self.disk_gb)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What may be spent: money in USD, times as durations."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+    max_cost: float | None = None
+    max_duration: Duration | None = None
+    ssh_timeout: Duration = Duration(120)
+    ssh_poll: Duration = Duration(3)
+    ssh_connect_timeout: Duration = Duration(5)
+    boot_timeout: Duration = Duration(600)
+    gather_grace: Duration = Duration(3600)
+    stall_after: Duration = Duration(1800)
+
+    def __post_init__(self) -> None:
+        _not_negative("max_cost", self.max_cost)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Artifacts:
+    """What to bring home."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+    model: str | None = None
+    outputs: list[str] = field(default_factory=lambda: ["output/**"])
+    checkpoint_every: Duration | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Keep:
+    """Hold the instance for a while after the run's work is done."""
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+    keep: Duration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TaskSpec:
+    """One training job.
+
+    ``dataset`` and ``code`` are local paths; relative ones are taken from the task file's folder
+    (the current folder in the Python API).
+    """
+
+    __pydantic_config__: ClassVar[Any] = {"extra": "forbid"}
+    name: str | None = None
+    dataset: str | None = None
+    code: str | None = None
+    framework: str | None = None
+    settings: dict[str, Scalar] = field(default_factory=dict)
+    command: str | None = None
+    requirements: str | list[str] | None = None
+    image: str | None = None
+    env: dict[str, str] = field(default_factory=dict)
+    secrets: list[str] = field(default_factory=list)
+    resources: Resources = field(default_factory=Resources)
+    limits: Limits = field(default_factory=Limits)
+    artifacts: Artifacts = field(default_factory=Artifacts)
+    on_success: Literal["terminate"] | Keep = "terminate"
+    on_failure: Literal["terminate"] | Keep = "terminate"
+    upload: Literal["auto", "stream", "zip", "files"] = "auto"

@@ -1,0 +1,228 @@
+"""The whole exception tree.
+
+    TowlineError                        exit 1 only if a leaf forgot its own code
+    + SpecError                         exit 2   task file, arguments, settings: the user fixes them
+    + CredentialsError                  exit 2
+    + ProviderError                     exit 4   nothing rented
+    |   + ProviderAuthError
+    |   + QuotaExceeded
+    |   + NoCapacity                    the next offer is tried
+    |   + ProviderUnavailable           retryable: timeouts, 429, 5xx
+    |   + ProviderReplyError            the API broke its own contract
+    |   + InstanceLost                  exit 5   it died or was taken away under us
+    + RemoteError                       exit 5
+    |   + NotReady                      SSH did not answer within its limit
+    |   + ConnectionLost                retryable and resumable: the line is taken up again
+    |   + RemoteAuthError               never retried
+    |   + HostKeyUnknown, HostKeyMismatch   never retried
+    |   + CommandFailed                 a command of ours failed on the instance
+    |   + Fenced                        exit 11  a newer driver owns the instance
+    + TransferError                     exit 5
+    |   + SourceChanged, RemoteDiskFull, ChecksumMismatch, LocalWriteError
+    + EquipFailed                       exit 3   requirements do not install
+    + TrainingFailed                    exit 3
+    + ArtifactMissing                   exit 3
+    + StoreError
+    |   + RunNotFound                   exit 2
+    |   + RunEnded                      exit 2
+    |   + SchemaTooNew                  exit 2
+    |   + LeaseHeld, LeaseLost          exit 11  another process drives the run
+    + ReleaseUnconfirmed                exit 6   an instance may still bill
+    InvalidTransition(RuntimeError)     exit 1   our bug: shown with a traceback
+
+Every error says what happened; ``hint`` says what to do next.
+"""
+
+from __future__ import annotations
+
+
+class TowlineError(Exception):
+    """A failure the user can understand and act on."""
+
+    exit_code = 1
+    #: the same call may succeed a moment later
+    retryable = False
+    #: the run stays active and the instance stays up, so that `towline resume` can go on
+    resumable = False
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    @property
+    def kind(self) -> str:
+        """The stable name that `--json` shows as error.kind."""
+        return type(self).__name__
+
+
+class SpecError(TowlineError):
+    """The task file, an argument or a setting is wrong."""
+
+    exit_code = 2
+
+
+class CredentialsError(TowlineError):
+    """A key is missing or refused before anything was rented."""
+
+    exit_code = 2
+
+
+class ProviderError(TowlineError):
+    """The provider refused."""
+
+    exit_code = 4
+
+
+class ProviderAuthError(ProviderError):
+    """The provider does not accept the key."""
+
+
+class QuotaExceeded(ProviderError):
+    """The account may not rent more."""
+
+
+class NoCapacity(ProviderError):
+    """The provider has none of these left."""
+
+
+class ProviderUnavailable(ProviderError):
+    """The provider's API does not answer, or answers with a passing failure."""
+
+    retryable = True
+
+
+class ProviderReplyError(ProviderError):
+    """The provider's API answered something it does not document."""
+
+
+class InstanceLost(ProviderError):
+    """The instance died or was taken away."""
+
+    exit_code = 5
+
+
+class RemoteError(TowlineError):
+    """Something on the instance, or on the way to it, failed."""
+
+    exit_code = 5
+
+
+class NotReady(RemoteError):
+    """SSH did not become ready within its limit."""
+
+
+class ConnectionLost(RemoteError):
+    """The connection to the instance broke; what runs there goes on."""
+
+    retryable = True
+    resumable = True
+
+
+class RemoteAuthError(RemoteError):
+    """The instance refused our key."""
+
+
+class HostKeyUnknown(RemoteError):
+    """No key is known for this host, so it can't be told from a stranger's."""
+
+
+class HostKeyMismatch(RemoteError):
+    """The host answers with another key than the one expected."""
+
+
+class CommandFailed(RemoteError):
+    """One of towline's own commands failed on the instance."""
+
+
+class Fenced(RemoteError):
+    """The instance has seen a newer driver of this run and refuses us."""
+
+    exit_code = 11
+
+
+class TransferError(TowlineError):
+    """Data could not be moved whole."""
+
+    exit_code = 5
+
+
+class SourceChanged(TransferError):
+    """A local file changed while it was being sent."""
+
+
+class RemoteDiskFull(TransferError):
+    """The instance has no room for it."""
+
+
+class ChecksumMismatch(TransferError):
+    """What arrived is not what was sent."""
+
+
+class LocalWriteError(TransferError):
+    """Results cannot be written on this machine; they wait on the instance."""
+
+    resumable = True
+
+
+class EquipFailed(TowlineError):
+    """The training's environment could not be prepared."""
+
+    exit_code = 3
+
+
+class TrainingFailed(TowlineError):
+    """The user's command ended with a failure."""
+
+    exit_code = 3
+
+
+class ArtifactMissing(TowlineError):
+    """The training ended but left no model."""
+
+    exit_code = 3
+
+
+class StoreError(TowlineError):
+    """The journal can't be used."""
+
+
+class RunNotFound(StoreError):
+    """No run has this name or id."""
+
+    exit_code = 2
+
+
+class RunEnded(StoreError):
+    """The run has ended; there is nothing to take up."""
+
+    exit_code = 2
+
+
+class SchemaTooNew(StoreError):
+    """The journal was written by a newer towline."""
+
+    exit_code = 2
+
+
+class LeaseHeld(StoreError):
+    """Another process drives the run."""
+
+    exit_code = 11
+
+
+class LeaseLost(StoreError):
+    """Another process took the run over; our result is dropped."""
+
+    exit_code = 11
+
+
+class ReleaseUnconfirmed(TowlineError):
+    """An instance may still bill."""
+
+    exit_code = 6
+    resumable = True
+
+
+class InvalidTransition(RuntimeError):
+    """A run was moved in a way the rules forbid: a bug of towline's."""

@@ -1,0 +1,295 @@
+"""The line to one instance: a connection that is taken up again when it breaks.
+
+Owns dialling, reconnecting and the framed talk with the onboard program. Knows no step: what is
+asked of the instance, and whether asking twice is safe, is the caller's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from towline import errors
+from towline.core.backoff import delays
+from towline.core.instance import Address, RunId
+from towline.core.layout import (
+    CONTROL_FOLDER,
+    ONBOARD_FILE,
+    RUNS_FOLDER,
+    RemoteLayout,
+    session_name,
+)
+from towline.onboard import wire
+from towline.ports import Channel, Clock, Dialer, Remote
+
+#: how long a broken line is redialled before the step gives up; training is never given up
+RECONNECT_S = 600.0
+_DIAL_TIMEOUT_S = 10.0
+_T = TypeVar("_T")
+#: every verb says something at least every few seconds; one that does not is stuck or cut off
+_SILENCE_S = 60.0
+_NOISE_LIMIT = 1 << 20  # bytes a login shell may print before our reply begins
+
+_ERRORS: dict[str, type[errors.TowlineError]] = {
+    "fenced": errors.Fenced,
+    "disk_full": errors.RemoteDiskFull,
+    "checksum": errors.ChecksumMismatch,
+    "equip": errors.EquipFailed,
+    "eof": errors.ConnectionLost,
+}
+
+
+class Talk:
+    """One onboard verb under way: frames in, frames out."""
+
+    def __init__(self, channel: Channel) -> None:
+        self._channel = channel
+        self._buffer = bytearray()
+
+    async def send(self, kind: bytes, payload: bytes = b"") -> None:
+        """Send one frame."""
+        await self._channel.write(wire.pack(kind, payload))
+
+    async def send_json(self, kind: bytes, value: Any) -> None:
+        """Send one JSON frame."""
+        await self._channel.write(wire.pack_json(kind, value))
+
+    async def skip_noise(self) -> None:
+        """Read past anything a login shell printed, up to the reply's beginning.
+
+        Raises:
+            CommandFailed: No reply began; the message carries what came instead.
+        """
+        while (at := self._buffer.find(wire.MAGIC)) < 0:
+            part = await self._heard()
+            self._buffer += part
+            if not part or len(self._buffer) > _NOISE_LIMIT:
+                raise await self._no_reply()
+        del self._buffer[: at + len(wire.MAGIC)]
+
+    async def frame(self) -> tuple[bytes, bytes]:
+        """Read one frame that is not an error.
+
+        Raises:
+            TowlineError: The verb failed; mapped from its kind.
+            ConnectionLost: The connection ended inside the talk.
+        """  # noqa: DOC501 - a helper makes the exception
+        kind, length = wire.unpack_header(await self._exactly(wire.HEADER.size))
+        payload = await self._exactly(length)
+        if kind == wire.ERROR:
+            raise _mapped(json.loads(payload))
+        return kind, payload
+
+    async def result(self) -> dict[str, Any]:
+        """Read frames up to the verb's result, skipping remarks."""
+        while True:
+            kind, payload = await self.frame()
+            if kind == wire.RESULT:
+                value: dict[str, Any] = json.loads(payload)
+                return value
+
+    async def frames(self) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Yield frames up to and including the RESULT frame."""
+        kind = b""
+        while kind != wire.RESULT:
+            kind, payload = await self.frame()
+            yield kind, payload
+
+    async def _exactly(self, n: int) -> bytes:
+        while len(self._buffer) < n:
+            part = await self._heard()
+            if not part:
+                message = "the connection ended in the middle of a reply"
+                raise errors.ConnectionLost(message)
+            self._buffer += part
+        data = bytes(self._buffer[:n])
+        del self._buffer[:n]
+        return data
+
+    async def _heard(self) -> bytes:
+        try:
+            async with asyncio.timeout(_SILENCE_S):
+                return await self._channel.read(262144)
+        except TimeoutError as error:
+            message = f"the instance has said nothing for {_SILENCE_S:g} s"
+            raise errors.ConnectionLost(message) from error
+
+    async def _no_reply(self) -> errors.TowlineError:
+        done = await self._channel.wait()
+        said = (done.stderr or bytes(self._buffer)).decode(errors="replace").strip()[-400:]
+        if done.exit_status in (126, 127):
+            return errors.CommandFailed(
+                f"python3 does not run on the instance: {said}",
+                hint="towline needs Python 3.6 or later there; install it, for example with"
+                " `apt-get install python3`, or choose another image",
+            )
+        if not said and done.exit_status < 0:
+            return errors.ConnectionLost("the connection ended before the instance answered")
+        return errors.CommandFailed(
+            f"towline's program on the instance ended with status {done.exit_status}: {said}"
+        )
+
+
+class Line:
+    """Taken up by a step, kept over all of them; `close` when the process leaves the run."""
+
+    def __init__(
+        self,
+        dialer: Dialer,
+        address: Address,
+        private_key: str | None,
+        run_id: RunId,
+        epoch: int,
+        clock: Clock,
+    ) -> None:
+        self.run_id = run_id
+        self.address = address
+        self._dialer = dialer
+        self._private_key = private_key
+        self._epoch = epoch
+        self._clock = clock
+        self._remote: Remote | None = None
+        self._lock = asyncio.Lock()
+        self.python = "python3"
+        self.home = ""
+        #: called with True when the line breaks and with False when it is up again
+        self.on_break: Callable[[bool, str], None] = lambda _broken, _why: None
+        #: asked between redials; raises InstanceLost to end them
+        self.require_alive: Callable[[], Awaitable[None]] = _assume_alive
+
+    @property
+    def layout(self) -> RemoteLayout:
+        """Paths on the instance; needs a connection made before."""
+        return RemoteLayout(self.home, self.run_id)
+
+    async def dial_once(self, timeout_s: float = _DIAL_TIMEOUT_S) -> Remote:
+        """Connect if there is no connection; one try.
+
+        Raises:
+            ConnectionLost, RemoteAuthError, HostKeyUnknown, HostKeyMismatch: As Dialer.dial.
+        """
+        async with self._lock:
+            if self._remote is None:
+                self._remote = await self._dialer.dial(self.address, self._private_key, timeout_s)
+            return self._remote
+
+    async def extra(self) -> Remote:
+        """Open one more connection beside the main one; the caller closes it."""
+        return await self._dialer.dial(self.address, self._private_key, _DIAL_TIMEOUT_S)
+
+    async def hang_up(self) -> None:
+        """Drop the connection; the next use dials again."""
+        remote, self._remote = self._remote, None
+        if remote is not None:
+            await remote.close()
+
+    async def board(self, pyz: bytes) -> dict[str, Any]:
+        """Put the onboard program on the instance and inspect it, in one round trip."""
+        folder = f'"$HOME/{RUNS_FOLDER}/{self.run_id}/{CONTROL_FOLDER}"'
+        script = (
+            f'umask 077; d={folder}; mkdir -p "$d" && head -c {len(pyz)} > "$d/{ONBOARD_FILE}.new"'
+            f' && mv "$d/{ONBOARD_FILE}.new" "$d/{ONBOARD_FILE}"'
+            f' && exec python3 -IS "$d/{ONBOARD_FILE}" inspect'
+        )
+        remote = await self.dial_once()
+        channel = await remote.open(["sh", "-c", script])
+        try:
+            talk = Talk(channel)
+            await channel.write(pyz)
+            await talk.send_json(wire.JSON, {"run": self.run_id})
+            await talk.skip_noise()
+            found = await talk.result()
+        except errors.ConnectionLost:
+            await self.hang_up()
+            raise
+        finally:
+            channel.close()
+        self.python, self.home = found["python"], found["home"]
+        return found
+
+    @asynccontextmanager
+    async def talk(
+        self, verb: str, args: dict[str, Any], remote: Remote | None = None
+    ) -> AsyncIterator[Talk]:
+        """Run one verb over the connection (or an extra one); no retry.
+
+        Raises:
+            ConnectionLost: The line broke; it has been hung up, so that the next use redials.
+        """
+        # the mark lets `leave` find every process of this run, and no other
+        mark = f"TOWLINE_RUN_ID={self.run_id}"
+        argv = ["env", mark, self.python, "-IS", self.layout.onboard, verb]
+        channel = None
+        try:
+            channel = await (remote or await self.dial_once()).open(argv)
+            talk = Talk(channel)
+            await talk.send_json(wire.JSON, self._request() | args)
+            await talk.skip_noise()
+            yield talk
+        except errors.ConnectionLost:
+            if remote is None:
+                await self.hang_up()
+            raise
+        finally:
+            if channel is not None:
+                channel.close()
+
+    def _request(self) -> dict[str, Any]:
+        """What every verb is told: where, which run, and by whose authority."""
+        return {
+            "root": self.layout.root,
+            "run": self.run_id,
+            "session": session_name(self.run_id),
+            "epoch": self._epoch,
+        }
+
+    async def call(self, verb: str, args: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Ask a verb that may be asked twice; the line is taken up again when it breaks."""
+
+        async def once() -> dict[str, Any]:
+            async with self.talk(verb, args or {}) as talk:
+                return await talk.result()
+
+        return await self.persist(once)
+
+    async def persist(self, work: Callable[[], Awaitable[_T]], within_s: float = RECONNECT_S) -> _T:
+        """Do work that may be done again; redial and repeat while the line is broken.
+
+        Args:
+            work: Raises ConnectionLost when the line broke; anything else passes through.
+            within_s: Seconds without one success after which ConnectionLost is passed on. Work
+                that makes progress before it breaks should catch it itself.
+
+        Raises:
+            ConnectionLost: Still broken after ``within_s``.
+        """
+        since = None
+        pauses = delays(0.25, 5.0)
+        while True:
+            try:
+                done = await work()
+            except errors.ConnectionLost as lost:
+                now = self._clock.monotonic()
+                since = since or now
+                self.on_break(True, lost.message)
+                if now - since >= within_s:
+                    raise
+                await self.require_alive()
+                await self._clock.sleep(next(pauses))
+            else:
+                if since is not None:
+                    self.on_break(False, "")
+                return done
+
+
+async def _assume_alive() -> None:
+    """Without a provider to ask, the instance counts as alive."""
+
+
+def _mapped(body: dict[str, Any]) -> errors.TowlineError:
+    """Turn an ERROR frame into the exception it names."""
+    kind = _ERRORS.get(body["kind"], errors.CommandFailed)
+    return kind(body["message"], hint=body.get("hint"))

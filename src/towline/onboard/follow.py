@@ -1,0 +1,57 @@
+"""Stream the training's log from a byte offset until the training has ended."""
+
+import os
+import time
+
+from . import start, wire
+from .fence import control_folder
+
+_POLL_S = 0.05
+_ALIVE_EVERY_S = 2.0
+_BLOCK = 256 * 1024
+
+
+def follow(request, pipe):
+    """Send DATA frames with the log's bytes from ``offset`` on; the result is `state` at the end.
+
+    Between them a JSON remark every two seconds, so that a silent training and a dead line can
+    be told apart. It carries "idle_s", the seconds since the log last grew.
+    """
+    touch_contact(request)
+    offset = request["offset"]
+    said = grew = time.monotonic()
+    log = None
+    while True:
+        state = start.state(request, None)  # before the read: an end seen now has its log written
+        log = log or _open(request["log"])
+        block = log.read(_BLOCK) if log and _at(log, offset) else b""
+        now = time.monotonic()
+        if block:
+            pipe.send(wire.DATA, block)
+            offset += len(block)
+            grew = said = now
+        elif state["phase"] != "running":
+            return dict(state, offset=offset)
+        else:
+            if now - said >= _ALIVE_EVERY_S:
+                pipe.send_json(wire.JSON, {"idle_s": now - grew})
+                touch_contact(request)
+                said = now
+            time.sleep(_POLL_S)
+
+
+def touch_contact(request):
+    """Note that a driver is here; the guard reads the file's time."""
+    path = os.path.join(control_folder(request), "contact")
+    with open(path, "a"):
+        os.utime(path, None)
+
+
+def _open(path):
+    return open(path, "rb", 0) if os.path.exists(path) else None
+
+
+def _at(log, offset):
+    if log.tell() != offset:
+        log.seek(offset)
+    return True

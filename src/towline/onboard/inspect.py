@@ -1,0 +1,64 @@
+"""Look the instance over: one answer that says whether a training can run here."""
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+
+_TOOLS = ("tmux", "uv", "unzip", "docker", "sudo")
+_GPU_QUERY = "name,memory.total,driver_version"
+
+
+def inspect(_request, _pipe):
+    """Report home, python, disk, GPUs and tools; sizes in bytes, memory of GPUs in MiB."""
+    home = os.path.expanduser("~")
+    disk = os.statvfs(home)
+    return {
+        "home": home,
+        "python": sys.executable,
+        "python_version": platform.python_version(),
+        "system": platform.platform(terse=True),
+        "cpus": os.cpu_count(),
+        "disk_free_bytes": disk.f_bavail * disk.f_frsize,
+        "inodes_free": disk.f_favail,
+        "gpus": _gpus(),
+        "codecs": _codecs(),
+        "tools": [tool for tool in _TOOLS if find_tool(tool)],
+    }
+
+
+def find_tool(name):
+    """Path of a program, looked for in the user's own bin folders too; None without it."""
+    path = os.environ.get("PATH", os.defpath)
+    own = [os.path.expanduser("~/" + folder) for folder in (".local/bin", ".cargo/bin", "bin")]
+    return shutil.which(name, path=os.pathsep.join([path] + own))
+
+
+def _gpus():
+    program = find_tool("nvidia-smi")
+    if program is None:
+        return []
+    argv = [program, "--query-gpu=" + _GPU_QUERY, "--format=csv,noheader,nounits"]
+    try:
+        out = subprocess.check_output(argv, stderr=subprocess.STDOUT, timeout=20)
+    except (OSError, subprocess.SubprocessError) as error:
+        text = getattr(error, "output", b"") or b""
+        return [{"error": (text.decode(errors="replace").strip() or str(error))[:300]}]
+    rows = [
+        [cell.strip() for cell in row.split(",")]
+        for row in out.decode(errors="replace").splitlines()
+    ]
+    keys = ("name", "memory_mib", "driver")
+    return [dict(zip(keys, row)) for row in rows if len(row) == len(keys)]
+
+
+def _codecs():
+    found = []
+    for codec, module in (("zlib", "zlib"), ("zstd", "compression.zstd")):
+        try:
+            __import__(module)
+        except ImportError:
+            continue  # that codec is simply not on offer here
+        found.append(codec)
+    return found

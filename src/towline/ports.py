@@ -1,0 +1,182 @@
+"""The doors between the steps and the world: what an adapter promises, and what its caller owes.
+
+A step sees these protocols only. Adapters map every foreign exception to `towline.errors` at
+their own border.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from towline.core.instance import Address, Features, Instance, InstanceId, Offer
+from towline.core.task import Resources
+
+
+class Clock(Protocol):
+    """Time, so that no test waits for it."""
+
+    def now(self) -> float:
+        """UTC seconds since the epoch."""
+
+    def monotonic(self) -> float:
+        """Seconds that never jump back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
+
+
+class Provider(Protocol):
+    """A company that rents machines. Every method may be called again after any failure."""
+
+    name: str
+    features: Features
+
+    async def offers(self, need: Resources) -> list[Offer]:
+        """List what fits the need, at this moment's price.
+
+        Raises:
+            ProviderAuthError: The key is missing or refused.
+            ProviderUnavailable: The API does not answer.
+            SpecError: The need can't be read (no such host, malformed address).
+        """
+
+    async def create(self, offer: Offer, tag: str, public_key: str) -> Instance:
+        """Rent one instance that carries the tag and lets the key in; return at once.
+
+        The caller has committed its intent to the journal before, and on any failure other than a
+        definite refusal looks for the tag with `list_tagged` before it calls again.
+
+        Raises:
+            NoCapacity: A definite refusal: nothing was rented, try another offer.
+            QuotaExceeded: A definite refusal that another offer will not cure.
+            ProviderUnavailable: Unknown outcome: it may have been rented.
+        """
+
+    async def get(self, instance_id: InstanceId) -> Instance | None:
+        """Read one instance; None means the provider says it is gone and bills no more.
+
+        Raises:
+            ProviderUnavailable: No answer; nothing may be concluded.
+        """
+
+    async def list_tagged(self) -> list[Instance]:
+        """List every instance that carries a towline tag, also of other runs.
+
+        Raises:
+            ProviderUnavailable: No answer; nothing may be concluded.
+        """
+
+    async def terminate(self, instance_id: InstanceId) -> None:
+        """Ask the provider to destroy an instance; an unknown id is no error.
+
+        The caller polls `get` until it says None: only that is proof.
+
+        Raises:
+            ProviderUnavailable: Not accepted; ask again.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Completed:
+    """A finished remote command. ``exit_status`` is -1 when a signal ended it."""
+
+    exit_status: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Channel(Protocol):
+    """A running remote command's stdin and stdout as byte streams. Its stderr is kept for
+    messages."""
+
+    async def read(self, n: int) -> bytes:
+        """Read 1 to n bytes; b"" at the end.
+
+        Raises:
+            ConnectionLost: The connection broke.
+        """
+
+    async def write(self, data: bytes) -> None:
+        """Write all, waiting while the window is full.
+
+        Raises:
+            ConnectionLost: The connection broke or the command ended.
+        """
+
+    async def write_eof(self) -> None:
+        """Say that no more will be written."""
+
+    async def wait(self) -> Completed:
+        """Wait for the end of the command; stdout holds only what `read` did not take."""
+
+    def close(self) -> None:
+        """Close at once; what the command started on the instance may go on."""
+
+
+class Remote(Protocol):
+    """One authenticated SSH connection."""
+
+    async def run(self, argv: list[str], stdin: bytes = b"") -> Completed:
+        """Run a command to its end.
+
+        Raises:
+            ConnectionLost: The connection broke; whether the command ran is unknown.
+        """
+
+    async def open(self, argv: list[str]) -> Channel:
+        """Start a command and talk to it.
+
+        Raises:
+            ConnectionLost: The connection broke.
+        """
+
+    async def put_file(
+        self, local_path: str, remote_path: str, progress: Callable[[int], None]
+    ) -> None:
+        """Copy one file over SFTP; ``progress`` is told the bytes sent so far.
+
+        Raises:
+            ConnectionLost: The connection broke.
+            RemoteDiskFull: No room on the instance.
+            TransferError: The instance has no SFTP, or refused.
+        """
+
+    async def close(self) -> None:
+        """Hang up; never raises."""
+
+
+@dataclass(frozen=True, slots=True)
+class Banner:
+    """What a probe of an SSH port found, from nothing to a banner."""
+
+    accepts: bool  # TCP connected
+    text: str  # the "SSH-..." line, "" when none came
+    detail: str  # plain words for the status line
+
+
+class Dialer(Protocol):
+    """Makes connections to instances."""
+
+    async def probe(self, address: Address, timeout_s: float) -> Banner:
+        """Connect by TCP and read the banner; never raises for a silent or closed port."""
+
+    async def dial(self, address: Address, private_key: str | None, timeout_s: float) -> Remote:
+        """Log in, with the host's key checked before anything is sent.
+
+        Args:
+            address: Where, and which host key to insist on.
+            private_key: OpenSSH text of the run's own key; None: the user's identity.
+            timeout_s: For the connection and the login together.
+
+        Raises:
+            ConnectionLost: Could not connect, or was cut off; may be tried again.
+            RemoteAuthError: The instance does not let us in.
+            HostKeyUnknown: known_hosts has no key for this host.
+            HostKeyMismatch: Another host answered.
+        """
+
+
+LineSink = Callable[[str], None]
+ByteSource = AsyncIterator[bytes]

@@ -1,0 +1,299 @@
+"""Provider `local`: instances on this machine, for trying things out, for demos and for tests.
+
+An instance is a folder, a process tree and an SSH server on loopback (see `local_box`). The tag
+stands in its state.json and in its id. Like a cloud's, it goes from building to active before SSH
+answers, has a host key that is known from the moment of its making, outlives the process that
+made it, and can be made to fail (see `local_settings`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shlex
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from towline import errors
+from towline.core.instance import (
+    Address,
+    Features,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    Offer,
+    parse_tag,
+)
+from towline.core.task import Resources
+from towline.ports import Clock
+from towline.providers.local_box import MARK, Box, box_of, new_id, remove_tree, tag_of
+from towline.providers.local_env import instance_environment
+from towline.providers.local_settings import LocalSettings
+from towline.providers.statefile import write_state
+
+USER = "towline"
+END_COMMAND = "towline-end-instance"
+_LATE_S = 2.0
+_SOCKET_PATH_LIMIT = 60  # bytes of a folder in which sockets of tmux and multiprocessing still fit
+_ABANDONED_S = 600.0
+_LAUNCH = '"$@" </dev/null >/dev/null 2>>"$0" &'
+_END_SCRIPT = """\
+#!/bin/sh
+# Ends this instance and every process in it. It runs from outside: without the mark.
+unset {mark}
+exec env PYTHONPATH={source} {python} -P -m towline.providers.local_server --end {folder}
+"""
+
+
+class LocalProvider:
+    """Makes, finds and ends instances below `<home>/local`."""
+
+    name = "local"
+
+    def __init__(self, home: Path, settings: Mapping[str, Any], clock: Clock) -> None:
+        self._base = home / "local"
+        self._settings = LocalSettings.parse(settings)
+        self._faults = self._settings.faults
+        self._clock = clock
+        # an instance shows in the list before create returns, unless that is the fault to inject
+        late = self._faults.plans("create", "late")
+        self.features = Features(
+            host_key_grade="A",
+            sole_owner=True,
+            end_self_argv=(END_COMMAND,),
+            settle_s=_LATE_S + 2 if late else 0.0,
+        )
+
+    async def offers(self, need: Resources) -> list[Offer]:  # noqa: ARG002 - it has what it has
+        """List the settings' offers; what this machine has is what every one of them has."""
+        return [
+            Offer(provider=self.name, type=kind, price_usd_per_h=price)
+            for kind, price in self._settings.offers
+        ]
+
+    async def create(self, offer: Offer, tag: str, public_key: str) -> Instance:
+        """Make an instance; see the port.
+
+        Nothing is awaited on the way, so that a cancelled call has either made it or not begun.
+
+        Raises:
+            SpecError: This system can't run instances, or the tag is not one of ours.
+            ProviderUnavailable: An injected fault: it was made, but the answer is lost.
+        """
+        if sys.platform == "win32":
+            message = "provider `local` needs Linux or macOS: it runs instances as POSIX processes"
+            raise errors.SpecError(
+                message, hint="use a cloud provider, or `ssh` to a Linux machine"
+            )
+        if parse_tag(tag) is None:
+            raise errors.SpecError(f"{tag!r} is not a tag of towline's")
+        fault = self._faults.strike("create")
+        _refuse(fault, offer)
+        box = self._make(offer, tag, public_key, late=fault == "late")
+        if fault in ("lost_reply", "late"):
+            raise errors.ProviderUnavailable("injected fault: the answer to create was lost")
+        return self._read(box, box.state())
+
+    async def get(self, instance_id: InstanceId) -> Instance | None:
+        """Read one instance; see the port. One whose server has ended is dead."""
+        self._answer("get")
+        box = box_of(self._base, instance_id)
+        if box is None:
+            return None
+        if box.folder.is_dir():
+            return self._read(box, box.state())
+        if not await asyncio.to_thread(box.processes):
+            return None
+        return self._read(box, {"status": "terminating"})
+
+    async def list_tagged(self) -> list[Instance]:
+        """List every instance; see the port."""
+        self._answer("list")
+        if not self._base.is_dir():
+            return []
+        names = sorted(entry.name for entry in self._base.iterdir())
+        boxes = [box_of(self._base, name) for name in names]
+        found = [(box, box.state()) for box in boxes if box is not None]
+        now = self._clock.now()
+        return [
+            self._read(box, state) for box, state in found if state.get("visible_at", 0.0) <= now
+        ]
+
+    async def terminate(self, instance_id: InstanceId) -> None:
+        """End an instance's processes and remove its files; see the port.
+
+        Raises:
+            ProviderUnavailable: Something of it can't be ended yet.
+        """
+        fault = self._faults.strike("terminate")
+        if fault == "unavailable":
+            raise errors.ProviderUnavailable("injected fault: the API does not answer")
+        box = box_of(self._base, instance_id)
+        if box is None:
+            return
+        if fault == "stuck":
+            write_state(box.state_file, box.state() | {"status": "terminating"})
+            return
+        await asyncio.to_thread(box.end)
+
+    def _answer(self, moment: str) -> None:
+        if self._faults.strike(moment):
+            raise errors.ProviderUnavailable("injected fault: the API does not answer")
+
+    def _make(self, offer: Offer, tag: str, public_key: str, *, late: bool) -> Box:
+        """Make the folder under another name, rename it, start the server."""
+        draft = Box(self._base / f".new-{new_id(tag)}")
+        box = Box(self._base / draft.id.removeprefix(".new-"))
+        try:
+            self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sweep_drafts()
+            draft.folder.mkdir(mode=0o700)
+            lock = draft.lock()
+            with socket.socket() as reserved, os.fdopen(lock):
+                # bound and not listening: it refuses connections, and nobody else can take it
+                reserved.bind(("127.0.0.1", 0))
+                state = self._state(box, offer, tag, reserved.getsockname()[1], late=late)
+                _furnish(draft, box, state, public_key)
+                draft.folder.rename(box.folder)
+                _launch(box, Path(state["runtime"]), [lock, reserved.fileno()])
+        except (OSError, subprocess.SubprocessError) as error:
+            remove_tree(draft.folder)
+            if box.folder.exists():  # without a server it is dead, and found by its tag
+                raise errors.ProviderUnavailable(
+                    f"{box.id} could not be started: {error}"
+                ) from error
+            message = f"this machine can't make an instance: {error}"
+            raise errors.ProviderError(message, hint=f"check {self._base}") from error
+        return box
+
+    def _state(self, box: Box, offer: Offer, tag: str, port: int, *, late: bool) -> dict[str, Any]:
+        now = self._clock.now()
+        runtime = str(box.folder / "run")
+        if len(os.fsencode(runtime)) > _SOCKET_PATH_LIMIT:
+            runtime = f"{tempfile.gettempdir()}/tl-{os.urandom(8).hex()}"
+        return {
+            "status": "running",
+            "tag": tag,
+            "type": offer.type,
+            "price_usd_per_h": offer.price_usd_per_h,
+            "created_at": now,
+            "visible_at": now + _LATE_S if late else now,
+            "active_at": now + self._settings.boot_s,
+            "ssh_at": now + self._settings.boot_s + self._settings.ssh_delay_s,
+            "user": USER,
+            "port": port,
+            "runtime": runtime,
+            "boot_fault": self._faults.strike("boot"),
+            "ssh_fault": self._faults.strike("ssh"),
+        }
+
+    def _sweep_drafts(self) -> None:
+        """Remove drafts that a killed create left long ago; no process was ever started in one."""
+        for draft in self._base.glob(".new-*"):
+            if time.time() - draft.stat().st_mtime > _ABANDONED_S:
+                remove_tree(draft)
+
+    def _read(self, box: Box, state: dict[str, Any]) -> Instance:
+        status = self._status(box, state)
+        address = None
+        if status is InstanceStatus.ACTIVE:
+            address = Address(
+                host="127.0.0.1",
+                port=state["port"],
+                user=state["user"],
+                host_key=state["host_key"],
+            )
+        dead = status is InstanceStatus.DEAD
+        return Instance(
+            id=box.id,
+            provider=self.name,
+            tag=tag_of(box),
+            status=status,
+            address=address,
+            started_at=state.get("created_at"),
+            price_usd_per_h=state.get("price_usd_per_h", 0.0),
+            type=state.get("type", ""),
+            detail="its server has ended (was this machine restarted?)" if dead else "",
+        )
+
+    def _status(self, box: Box, state: dict[str, Any]) -> InstanceStatus:
+        if state.get("status") != "running":  # also: its end was cut short after the state's file
+            return InstanceStatus.TERMINATING
+        if not box.server_lives():
+            return InstanceStatus.DEAD
+        if state["boot_fault"] == "never" or self._clock.now() < state["active_at"]:
+            return InstanceStatus.BUILDING
+        return InstanceStatus.ACTIVE
+
+
+def _refuse(fault: str | None, offer: Offer) -> None:
+    """Raise what an injected fault of create refuses with."""
+    match fault:
+        case "no_capacity":
+            raise errors.NoCapacity(f"injected fault: no {offer.type} left")
+        case "quota":
+            raise errors.QuotaExceeded("injected fault: the account may not rent more")
+        case "refuse":
+            raise errors.ProviderError("injected fault: refused")
+        case _:
+            return
+
+
+def _furnish(draft: Box, box: Box, state: dict[str, Any], public_key: str) -> None:
+    """Fill the draft's folder with what the instance finds at its final place."""
+    from asyncssh import generate_private_key  # noqa: PLC0415 - 0.2 s, when it is needed only
+
+    host_key = generate_private_key("ssh-ed25519", comment=box.id)
+    state["host_key"] = host_key.export_public_key().decode().strip()
+    draft.host_key.touch(mode=0o600)
+    draft.host_key.write_bytes(host_key.export_private_key())
+    draft.authorized_keys.write_text(public_key.strip() + "\n")
+    draft.home.mkdir()
+    draft.bin.mkdir()
+    # the interpreter itself: not a virtual environment's, and not a version switcher's front
+    (draft.bin / "python3").symlink_to(os.path.realpath(_base_python()))
+    script = draft.bin / END_COMMAND
+    script.write_text(
+        _END_SCRIPT.format(
+            mark=MARK,
+            source=shlex.quote(_source_folder()),
+            python=shlex.quote(sys.executable),
+            folder=shlex.quote(str(box.folder)),
+        )
+    )
+    script.chmod(0o755)
+    write_state(draft.state_file, state)
+
+
+def _launch(box: Box, runtime: Path, fds: list[int]) -> None:
+    """Start the server away from us: own session, and no child of ours that we would have to reap.
+
+    It inherits the lock, which is thus held without a gap, and the reserved port.
+    """
+    env = instance_environment(os.environ, home=box.home, bin_folder=box.bin, runtime=runtime)
+    argv = [sys.executable, "-P", "-m", "towline.providers.local_server", str(box.folder)]
+    argv += [str(fd) for fd in fds]
+    subprocess.run(
+        ["/bin/sh", "-c", _LAUNCH, str(box.log), *argv],
+        cwd="/",
+        env=env | {MARK: box.id, "PYTHONPATH": _source_folder(), "USER": USER, "LOGNAME": USER},
+        pass_fds=fds,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        check=True,
+        timeout=30,
+    )
+
+
+def _base_python() -> str:
+    return getattr(sys, "_base_executable", None) or sys.executable
+
+
+def _source_folder() -> str:
+    return str(Path(__file__).parents[2])

@@ -1,0 +1,197 @@
+"""What people and scripts are shown of a run: `status --json` and `receipt.json`.
+
+Both shapes are promises: absent values are null, keys never vanish.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from towline.core.run import Attempt, Outcome, RunRecord, RunState, StepName, next_step
+
+if TYPE_CHECKING:
+    from towline.store.journal import LedgerRow, Store
+
+_S_PER_H = 3600.0
+
+
+def status(store: Store, run: RunRecord, now: float) -> dict[str, Any]:
+    """The object of `status --json`."""
+    attempts = store.attempts(run.id)
+    facts = store.facts(run.id)
+    ledger = store.ledger(run.id)
+    progress = _progress(run, facts, attempts, now)
+    return {
+        "id": run.id,
+        "name": run.name,
+        "state": run.state,
+        "step": _step(run, attempts),
+        "provider": run.provider,
+        "instance": _instance(ledger, attempts),
+        "progress": progress,
+        "cost": _cost(run, ledger, progress["eta_s"], now),
+        "transfer": _transfer(facts),
+        "model": _model(attempts),
+        "error": _error(run),
+        "created_at": run.created_at,
+        "ended_at": run.ended_at,
+    }
+
+
+def receipt(store: Store, run: RunRecord, now: float) -> dict[str, Any]:
+    """The object of `receipt.json`."""
+    attempts = store.attempts(run.id)
+    ledger = store.ledger(run.id)
+    delivered = _result(attempts, StepName.DELIVER)
+    gathered = _result(attempts, StepName.GATHER)
+    released = _result(attempts, StepName.RELEASE)
+    training = store.facts(run.id).get("training") or {}
+    transfers = delivered.get("transfers", []) + gathered.get("transfers", [])
+    keys = ("direction", "files", "bytes", "sent_bytes", "seconds", "connections")
+    return {
+        "run": {"id": run.id, "name": run.name, "state": run.state},
+        "steps": _steps(attempts, ledger, now),
+        "transfers": [{key: one.get(key) for key in keys} for one in transfers],
+        "model": _model(attempts) | {"candidates": gathered.get("candidates", [])},
+        "instance": _receipt_instance(attempts, ledger),
+        "release": {key: released.get(key) for key in ("gone", "proof", "at")},
+        "cost_usd": round(spent_usd(ledger, now), 4),
+        "dataset_sha256": delivered.get("dataset_sha256"),
+        "code_sha256": delivered.get("code_sha256"),
+        "exit_code": training.get("exit_code"),
+        "reason": run.error["message"] if run.error else (run.wish or None),
+    }
+
+
+def write(path: Path, store: Store, run: RunRecord, now: float) -> None:
+    """Write receipt.json whole or not at all.
+
+    Raises:
+        OSError: It can't be written.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(receipt(store, run, now), indent=2) + "\n", "utf-8")
+    temporary.replace(path)
+
+
+def spent_usd(ledger: list[LedgerRow], now: float) -> float:
+    """Money spent on a run's instances up to now."""
+    return sum(_hours(row, row.created_at or now, now) * row.price_usd_per_h for row in ledger)
+
+
+def _hours(row: LedgerRow, start: float, end: float) -> float:
+    """Hours of start..end in which the instance existed."""
+    lived_until = min(end, row.gone_at or end)
+    return max(0.0, lived_until - max(start, row.created_at or lived_until)) / _S_PER_H
+
+
+def _result(attempts: list[Attempt], step: StepName) -> dict[str, Any]:
+    done = [a.result for a in attempts if a.step is step and a.outcome is Outcome.DONE]
+    return done[-1] if done else {}
+
+
+def _step(run: RunRecord, attempts: list[Attempt]) -> str | None:
+    if run.state is RunState.ACTIVE:
+        return next_step(run, attempts)
+    return attempts[-1].step if attempts else None
+
+
+def _instance(ledger: list[LedgerRow], attempts: list[Attempt]) -> dict[str, Any]:
+    row = ledger[-1] if ledger else None
+    address = _result(attempts, StepName.ACQUIRE).get("address")
+    shown = f"{address['user']}@{address['host']}:{address['port']}" if address else None
+    if row is None:
+        return {"id": None, "address": None, "price_usd_per_hour": None, "state": None}
+    state = "gone" if row.gone_at else ("rented" if row.instance_id else "intended")
+    return {
+        "id": row.instance_id,
+        "address": shown,
+        "price_usd_per_hour": row.price_usd_per_h,
+        "state": state,
+    }
+
+
+def _progress(
+    run: RunRecord, facts: dict[str, Any], attempts: list[Attempt], now: float
+) -> dict[str, Any]:
+    said = facts.get("progress") or {}
+    epoch, total = said.get("epoch"), said.get("total_epochs")
+    fraction = min(1.0, epoch / total) if epoch is not None and total else None
+    started = _result(attempts, StepName.EXECUTE).get("started_at")
+    eta_s = None
+    if fraction and started and "training" not in facts and run.state is RunState.ACTIVE:
+        eta_s = round(max(0.0, now - started) * (1 - fraction) / fraction, 1)
+    return {
+        "epoch": epoch,
+        "total_epochs": total,
+        "fraction": fraction,
+        "eta_s": eta_s,
+        "metrics": said.get("metrics") or {},
+    }
+
+
+def _cost(
+    run: RunRecord, ledger: list[LedgerRow], eta_s: float | None, now: float
+) -> dict[str, Any]:
+    spent = spent_usd(ledger, now)
+    price = ledger[-1].price_usd_per_h if ledger else 0.0
+    projected = spent if run.ended_at else None
+    if eta_s is not None:
+        projected = spent + price * eta_s / _S_PER_H
+    cap = (run.task.get("limits") or {}).get("max_cost")
+    return {
+        "spent_usd": round(spent, 4),
+        "projected_usd": None if projected is None else round(projected, 4),
+        "cap_usd": cap,
+    }
+
+
+def _transfer(facts: dict[str, Any]) -> dict[str, Any]:
+    now = facts.get("transfer") or {}
+    keys = ("direction", "bytes", "total_bytes", "rate_bytes_per_s")
+    return {key: now.get(key) for key in keys}
+
+
+def _model(attempts: list[Attempt]) -> dict[str, Any]:
+    model = _result(attempts, StepName.GATHER).get("model") or {}
+    return {key: model.get(key) for key in ("path", "sha256", "size_bytes")}
+
+
+def _error(run: RunRecord) -> dict[str, Any]:
+    error = run.error or {}
+    return {key: error.get(key) for key in ("kind", "message", "hint")}
+
+
+def _steps(attempts: list[Attempt], ledger: list[LedgerRow], now: float) -> list[dict[str, Any]]:
+    rows = []
+    for step in StepName:
+        own = [attempt for attempt in attempts if attempt.step is step]
+        if not own:
+            continue
+        start = own[0].started_at
+        end = own[-1].ended_at or now
+        cost = sum(_hours(row, start, end) * row.price_usd_per_h for row in ledger)
+        rows.append({
+            "step": step,
+            "started_at": start,
+            "seconds": round(end - start, 3),
+            "attempts": len(own),
+            "cost_usd": round(cost, 4),
+        })
+    return rows
+
+
+def _receipt_instance(attempts: list[Attempt], ledger: list[LedgerRow]) -> dict[str, Any]:
+    row = ledger[-1] if ledger else None
+    gpus = _result(attempts, StepName.CONNECT).get("gpus") or [{}]
+    return {
+        "provider": row.provider if row else None,
+        "id": row.instance_id if row else None,
+        "type": row.offer.type if row else None,
+        "gpu": gpus[0].get("name") or (row.offer.gpu if row else None),
+        "driver": gpus[0].get("driver"),
+        "price_usd_per_hour": row.price_usd_per_h if row else None,
+    }

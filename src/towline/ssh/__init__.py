@@ -1,0 +1,1 @@
+"""SSH by asyncssh: the adapter behind the Dialer and Remote ports."""

@@ -1,0 +1,1 @@
+"""The run journal: one SQLite file, written through one gate."""

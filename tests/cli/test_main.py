@@ -1,0 +1,114 @@
+"""The group: help, version, usage errors, and the exit codes' one place."""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+
+import click
+import pytest
+
+from towline.cli import main
+
+HEAVY = ["asyncio", "asyncssh", "httpx", "pydantic", "rich", "sqlite3", "yaml"]
+
+
+def commands():
+    context = click.Context(main.cli)
+    return {name: main.cli.get_command(context, name) for name in main.cli.list_commands(context)}
+
+
+def run(capsys, *arguments):
+    code = main.run_command(list(arguments))
+    return code, *capsys.readouterr()
+
+
+def test_help_imports_nothing_heavy():
+    program = (
+        "import sys; sys.argv = ['towline', '--help']\n"
+        "from towline.cli.main import run_command\n"
+        "assert run_command(['--help']) == 0\n"
+        f"print([name for name in {HEAVY} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_help_is_there_at_once():
+    def seconds():
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "towline", "--help"], capture_output=True, check=True)
+        return time.perf_counter() - began
+
+    assert statistics.median(seconds() for _ in range(5)) < 0.3  # the bar is 0.15 s, unloaded
+
+
+def test_help_lists_every_command_and_no_hidden_one(capsys):
+    code, out, _err = run(capsys, "--help")
+    assert code == 0
+    assert all(f"  {name} " in out for name in commands())
+    assert "  drive " not in out
+
+
+def test_without_arguments_the_help_is_shown(capsys):
+    assert run(capsys) == run(capsys, "-h")
+
+
+@pytest.mark.parametrize("name", commands())
+def test_the_help_page_says_what_the_command_says(name):
+    listed = {n: entry[1] for group in main._COMMANDS.values() for n, entry in group.items()}
+    assert commands()[name].help.split("\n\n")[0].replace("\n", " ") == listed[name]
+
+
+@pytest.mark.parametrize("name", commands())
+def test_every_option_has_a_help_line(name):
+    options = [p for p in commands()[name].params if isinstance(p, click.Option)]
+    assert all(option.help for option in options)
+
+
+def test_looking_commands_have_json():
+    looking = ["ls", "status", "logs", "events", "receipt", "gc", "doctor", "train"]
+    having = [
+        name for name, found in commands().items() if any("--json" in p.opts for p in found.params)
+    ]
+    assert sorted(having) == sorted(looking)
+
+
+def test_version(capsys):
+    assert run(capsys, "--version") == (0, "towline 0.1.0\n", "")
+
+
+def test_a_misspelt_command_gets_a_guess_and_2(capsys):
+    code, out, err = run(capsys, "trian")
+    assert (code, out) == (2, "")
+    assert "there is no command 'trian'; did you mean 'train'?" in err
+    assert "\n\nhint: " in err
+
+
+def test_a_wrong_option_is_2_and_json_where_json_is_wanted(capsys):
+    code, out, err = run(capsys, "ls", "--nonsense", "--json")
+    assert code == 2
+    assert json.loads(out)["error"].keys() == {"kind", "message", "hint"}
+    assert "--nonsense" in err
+
+
+def test_a_bug_is_1_with_a_traceback_and_whom_to_tell(capsys, monkeypatch):
+    def broken(*_arguments, **_options):
+        raise RuntimeError("the floor fell in")
+
+    monkeypatch.setattr(main.cli, "main", broken)
+    code, _out, err = run(capsys, "ls")
+    assert code == 1
+    assert "Traceback" in err
+    assert "error: the floor fell in\n\nhint: This is a bug of towline" in err
+
+
+def test_ctrl_c_outside_a_run_is_130(capsys, monkeypatch):
+    def interrupted(*_arguments, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main.cli, "main", interrupted)
+    assert run(capsys, "ls")[0] == 130

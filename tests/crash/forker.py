@@ -1,0 +1,97 @@
+"""Runs towline's command line in forked children of one warm process, some of which die on cue.
+
+One JSON request a line on stdin: {"argv", "cwd", "env", "die_after_commit", "kill_after_s"}.
+One JSON reply a line on stdout: {"status", "commits_seen"}; a negative status is a signal.
+Forking a process that has imported everything saves a second a run.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+
+import asyncssh  # noqa: F401 - warm
+import psutil  # noqa: F401
+import pydantic
+import yaml  # noqa: F401
+
+import towline.api  # noqa: F401
+import towline.taskfile
+from towline.cli import main as cli
+from towline.store.database import Database
+
+towline.taskfile.json_schema()  # builds pydantic's validators once
+_ = pydantic.VERSION
+
+
+def die_after(commits):
+    """SIGKILL this process right after its n-th commit."""
+    real = Database.commit
+    seen = 0
+
+    def commit(self):
+        nonlocal seen
+        real(self)
+        seen += 1
+        if seen == commits:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Database.commit = commit
+
+
+def child(request):
+    os.setsid()
+    os.chdir(request["cwd"])
+    os.environ.update(request["env"])
+    out = os.open(request["out"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    null = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(null, 0)
+    os.dup2(out, 1)
+    os.dup2(out, 2)
+    if request.get("die_after_commit"):
+        die_after(request["die_after_commit"])
+    sys.argv = ["towline", *request["argv"]]
+    try:
+        cli.main()
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else int(left.code is not None)
+    else:
+        code = 0
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def kill_later(pid, seconds):
+    def run():
+        time.sleep(seconds)
+        os.kill(pid, signal.SIGKILL)
+
+    timer = threading.Thread(target=run, daemon=True)
+    timer.start()
+    return timer
+
+
+def main():
+    for line in sys.stdin:
+        request = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            child(request)
+        delay = request.get("kill_after_s")
+        timer = kill_later(pid, delay) if delay is not None else None
+        status = (
+            os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) if timer is None else reap(pid, timer)
+        )
+        print(json.dumps({"status": status}), flush=True)
+
+
+def reap(pid, timer):
+    """Wait for the kill to have been sent before the pid is freed: it could be another's by then."""
+    timer.join()
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+main()

@@ -1,0 +1,41 @@
+"""Machines for the tests of the program on the instance."""
+
+import sys
+
+import pytest
+
+from tests.onboard.machine import Machine, old_python
+
+
+@pytest.fixture(params=["running", "3.6"])
+def python(request):
+    """Each interpreter that the program must run under."""
+    if request.param == "running":
+        return sys.executable
+    return old_python() or pytest.skip("there is no python3.6 here")
+
+
+@pytest.fixture
+def machines():
+    """Makes machines, and ends all of their processes whatever happens."""
+    made = []
+
+    def make(*args, **options):
+        made.append(Machine(*args, **options))
+        return made[-1]
+
+    yield make
+    for machine in made:
+        machine.close()
+
+
+@pytest.fixture
+def machine(machines, python):
+    """One machine under each interpreter."""
+    return machines(python)
+
+
+@pytest.fixture
+def here(machines):
+    """One machine under the running interpreter."""
+    return machines()

@@ -1,0 +1,190 @@
+"""Promise 2 on the instance itself: when nobody comes back, it ends."""
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+
+from tests.onboard.machine import Machine, wait_for
+
+
+def guards(machine):
+    """Living guard processes of a run."""
+    found = []
+    for process in machine.processes():
+        try:
+            mine = process.environ().get("TOWLINE_RUN_ID") == machine.run
+            if mine and "guard" in process.cmdline():
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+def arm(machine, **orders):
+    end_argv = ["touch", str(machine.root / "instance-ended")]
+    request = {"lifetime_s": None, "grace_s": 3600.0, "end_argv": end_argv, **orders}
+    assert machine.ask("guard", **request) == {"armed": True}
+
+
+def ended(machine):
+    return (machine.root / "instance-ended").exists()
+
+
+def silent(machine):
+    arm(machine, grace_s=0.3)
+    wait_for(lambda: ended(machine))
+    return machine.state()["guard"]["reason"]
+
+
+def training(machine):
+    machine.start("sleep 2.2")
+    arm(machine, grace_s=0.3)
+    wait_for(lambda: machine.marker("exit") is not None)
+    early = ended(machine)
+    wait_for(lambda: ended(machine))
+    return early, machine.state()
+
+
+def time_is_up(machine):
+    machine.start("echo up; sleep 30")
+    arm(machine, lifetime_s=0.5)
+    log, state = machine.follow()
+    wait_for(lambda: ended(machine))
+    return log, state
+
+
+def no_way_to_end_itself(machine):
+    machine.start("sleep 30")
+    arm(machine, lifetime_s=0.5, end_argv=None)
+    state = machine.to_the_end()
+    wait_for(lambda: not guards(machine))
+    return state
+
+
+def new_orders(machine):
+    arm(machine, grace_s=0.3)
+    first = guards(machine)
+    arm(machine, grace_s=3600.0, epoch=2)
+    time.sleep(2.3)
+    return first, guards(machine), ended(machine)
+
+
+def stricter_orders(machine):
+    arm(machine)
+    arm(machine, lifetime_s=0.2, epoch=2)
+    wait_for(lambda: ended(machine))
+    return machine.state()["guard"]["reason"]
+
+
+def visited(machine):
+    arm(machine, grace_s=1.5)
+    for _ in range(12):
+        machine.ask("follow", log=machine.layout.log, offset=0)
+        time.sleep(0.25)
+    return ended(machine), len(guards(machine))
+
+
+def installing(machine):
+    """A verb whose frames come for longer than the grace, as an upload's do."""
+    (machine.bin / "uv").write_text("#!/bin/sh\nfor i in $(seq 45); do echo $i; sleep 0.2; done\n")
+    (machine.bin / "uv").chmod(0o755)
+    arm(machine, grace_s=6.5)
+    frames, _made = machine.answer(
+        machine.open("equip", requirements=[], key="k", cwd=machine.layout.code)
+    )
+    return len(frames), ended(machine), len(guards(machine))
+
+
+def released(machine):
+    arm(machine)
+    pids = guards(machine)
+    (machine.control / "guard.json").unlink()
+    wait_for(lambda: not guards(machine))
+    return pids
+
+
+def killed(machine):
+    arm(machine)
+    for pid in guards(machine):
+        psutil.Process(pid).kill()
+    wait_for(lambda: not guards(machine))
+    arm(machine, grace_s=0.3)
+    wait_for(lambda: ended(machine))
+    return machine.state()["guard"]
+
+
+CASES = (silent, training, time_is_up, no_way_to_end_itself, new_orders, stricter_orders, visited)
+CASES += (installing, released, killed)
+
+
+@pytest.fixture(scope="module")
+def outcome():
+    """Every case on a machine of its own, all at the same time: a guard looks once a second."""
+    machines = [Machine() for _ in CASES]
+    try:
+        with ThreadPoolExecutor(len(CASES)) as pool:
+            running = {
+                case: pool.submit(case, machine)
+                for case, machine in zip(CASES, machines, strict=True)
+            }
+        yield lambda case: running[case].result()
+    finally:
+        for machine in machines:
+            machine.close()
+
+
+def test_an_instance_nobody_comes_back_to_ends_itself(outcome):
+    assert "nobody came" in outcome(silent)
+
+
+def test_a_running_training_is_left_in_peace_and_counts_as_company(outcome):
+    early, state = outcome(training)
+    assert not early
+    assert (state["phase"], state["exit"]["code"]) == ("ended", 0)
+    assert "nobody came" in state["guard"]["reason"]
+
+
+def test_at_the_limit_the_training_is_ended_and_then_the_instance(outcome):
+    log, state = outcome(time_is_up)
+    assert log == b"up\n"
+    assert state["exit"]["signal"] == 15
+    assert "limit" in state["guard"]["reason"]
+
+
+def test_an_instance_that_cannot_end_itself_ends_the_training(outcome):
+    state = outcome(no_way_to_end_itself)
+    assert state["phase"] == "ended"
+    assert "limit" in state["guard"]["reason"]
+
+
+def test_new_orders_are_obeyed_by_the_one_guard(outcome):
+    first, later, is_ended = outcome(new_orders)
+    assert len(first) == 1
+    assert later == first
+    assert not is_ended
+
+
+def test_stricter_orders_are_obeyed_too(outcome):
+    assert "limit" in outcome(stricter_orders)
+
+
+def test_a_driver_that_looks_in_keeps_the_instance(outcome):
+    assert outcome(visited) == (False, 1)
+
+
+@pytest.mark.slow
+def test_a_driver_that_is_at_work_keeps_the_instance_however_long_it_takes(outcome):
+    frames, is_ended, watching = outcome(installing)
+    assert frames >= 45
+    assert not is_ended
+    assert watching == 1
+
+
+def test_a_guard_whose_run_was_released_goes_away(outcome):
+    assert len(outcome(released)) == 1
+
+
+def test_a_guard_that_was_killed_is_armed_again(outcome):
+    assert "nobody came" in outcome(killed)["reason"]

@@ -1,0 +1,79 @@
+"""Promise 5: what the instance is, said before anything is sent to it."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+KEYS = {"home", "python", "python_version", "system", "cpus", "disk_free_bytes", "inodes_free"}
+KEYS |= {"gpus", "codecs", "tools"}
+
+
+def program(machine, name, text, folder=None):
+    folder = folder or machine.bin
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text("#!/bin/sh\n" + text)
+    (folder / name).chmod(0o755)
+
+
+def test_every_fact_is_there(machine):
+    found = machine.ask("inspect")
+    assert set(found) == KEYS
+    assert found["home"] == str(machine.home)
+    assert found["cpus"] == os.cpu_count()
+    assert found["disk_free_bytes"] > 0
+    assert found["gpus"] == []
+    assert found["tools"] == []
+    assert "zlib" in found["codecs"]
+
+
+def test_the_python_is_the_one_that_runs(machine):
+    found = machine.ask("inspect")
+    said = subprocess.check_output(
+        [found["python"], "-c", "import platform; print(platform.python_version())"], text=True
+    )
+    assert said.strip() == found["python_version"]
+    if machine.python == sys.executable:
+        assert found["python_version"] == platform.python_version()
+
+
+def test_tools_are_found_in_the_users_own_folders_too(here):
+    program(here, "tmux", "true")
+    program(here, "uv", "true", here.home / ".local" / "bin")
+    (here.home / ".cargo" / "bin").mkdir(parents=True)
+    (here.home / ".cargo" / "bin" / "unzip").write_text("not executable")
+    assert here.ask("inspect")["tools"] == ["tmux", "uv"]
+
+
+def test_gpus_are_read(machine):
+    program(
+        machine,
+        "nvidia-smi",
+        'echo "NVIDIA H100 80GB HBM3, 81559, 550.54.15"; echo "NVIDIA L4, 23034, 550.54.15"',
+    )
+    assert machine.ask("inspect")["gpus"] == [
+        {"name": "NVIDIA H100 80GB HBM3", "memory_mib": "81559", "driver": "550.54.15"},
+        {"name": "NVIDIA L4", "memory_mib": "23034", "driver": "550.54.15"},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18", "NVML"),
+        ("exit 9", "9"),
+    ],
+)
+def test_a_broken_driver_is_named(here, script, reason):
+    program(here, "nvidia-smi", script)
+    gpus = here.ask("inspect")["gpus"]
+    assert len(gpus) == 1
+    assert reason in gpus[0]["error"]
+
+
+@pytest.mark.parametrize("script", ["true", "echo No devices were found", "printf '\\377\\n'"])
+def test_an_odd_answer_is_no_gpu(here, script):
+    program(here, "nvidia-smi", script)
+    assert here.ask("inspect")["gpus"] == []

@@ -1,0 +1,231 @@
+"""Promise 2 after any crash: what waits for a driver, and what nobody claims."""
+
+import asyncio
+import json
+import subprocess
+import sys
+
+import pytest
+
+from tests.clock import FakeClock
+from tests.doubles import SILENT, FakeProvider, Forever
+from towline import errors
+from towline.core.instance import InstanceId, Offer, run_id_from, tag_for
+from towline.core.redact import Redactor
+from towline.core.run import Outcome, RunRecord, RunState, StepName
+from towline.recover import sweep, undriven, unreleased
+from towline.store.holder import this_process
+from towline.store.journal import Store
+
+OFFER = Offer(provider="fake", type="small", price_usd_per_h=1.0)
+KEYS = {"orphans", "claimed", "unreachable", "ended", "failed"}
+NOTHING = {key: [] for key in KEYS}
+
+
+@pytest.fixture
+def clock():
+    return FakeClock()
+
+
+@pytest.fixture
+def store(tmp_path, clock):
+    opened = Store(tmp_path / "towline.db", Redactor(), clock)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def provider(clock):
+    return FakeProvider(clock)
+
+
+def created(store, seed):
+    run = RunRecord(
+        id=run_id_from(bytes([seed]) * 8),
+        name=f"r{seed}",
+        state=RunState.ACTIVE,
+        task={},
+        provider="fake",
+        results_dir="",
+        created_at=float(seed),
+    )
+    return store.create_run(run, lambda name: f"/runs/{name}")
+
+
+def rented(store, provider, seed, *, state=None):
+    """A run with an instance; its driver is gone."""
+    run = created(store, seed)
+    journal = store.take_lease(run.id)
+    number = journal.intend("fake", tag_for(run.id), OFFER)
+    made = provider.place(tag_for(run.id), f"i-{seed}")
+    journal.rented(number, InstanceId(made.id), made.started_at, 1.0)
+    if state is not None:
+        journal.end(state)
+    journal.release_lease()
+    return run
+
+
+def swept(store, provider, clock, *, dry_run=False):
+    providers = provider if isinstance(provider, dict) else {"fake": provider}
+    found = asyncio.run(sweep(store, providers, clock, dry_run=dry_run))
+    assert set(found) == KEYS
+    assert json.loads(json.dumps(found)) == found
+    return found
+
+
+def ids(rows):
+    return [row["id"] for row in rows]
+
+
+def test_undriven_runs_are_the_active_ones_nobody_drives_the_oldest_first(store):
+    runs = [created(store, seed) for seed in range(1, 6)]
+    store.take_lease(runs[1].id)
+    ended = store.take_lease(runs[2].id)
+    ended.end(RunState.SUCCEEDED)
+    ended.release_lease()
+    assert [run.name for run in undriven(store)] == ["r1", "r4", "r5"]
+
+
+def test_a_run_whose_driver_died_is_undriven_at_once(store):
+    run = created(store, 1)
+    store.take_lease(run.id)
+    assert undriven(store) == []
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    dead = json.dumps({**this_process(), "pid": ended.pid})
+    with store._db.transaction():
+        store._db.write("UPDATE runs SET lease_holder_json = ?", dead)
+    assert [one.id for one in undriven(store)] == [run.id]
+
+
+def test_unreleased_runs_are_those_with_nothing_left_but_release(store):
+    waiting, working, aborted = (created(store, seed) for seed in (1, 2, 3))
+    for run in (waiting, working):
+        journal = store.take_lease(run.id)
+        for step in StepName:
+            if step is StepName.RELEASE or (run is working and step is StepName.GATHER):
+                break
+            journal.finish(step, journal.begin(step), Outcome.DONE, {})
+        journal.release_lease()
+    journal = store.take_lease(aborted.id)
+    journal.fail({"kind": "K", "message": "m"})
+    journal.release_lease()
+    assert [run.name for run in unreleased(store)] == ["r1", "r3"]
+
+
+def test_an_instance_of_an_active_run_is_claimed_and_left_alone(store, provider, clock):
+    rented(store, provider, 1)
+    found = swept(store, provider, clock)
+    assert ids(found["claimed"]) == ["i-1"]
+    assert found["orphans"] == found["ended"] == []
+    assert list(provider.instances) == ["i-1"]
+
+
+@pytest.mark.parametrize("state", [s for s in RunState if s is not RunState.ACTIVE])
+def test_an_instance_of_a_run_that_ended_is_ended_and_its_row_closed(store, provider, clock, state):
+    run = rented(store, provider, 1, state=state)
+    found = swept(store, provider, clock)
+    assert ids(found["orphans"]) == ids(found["ended"]) == ["i-1"]
+    assert found["ended"][0]["proof"]
+    assert provider.instances == {}
+    row = store.ledger(run.id)[0]
+    assert row.proof == found["ended"][0]["proof"]
+    assert row.gone_at is not None
+
+
+def test_a_dry_run_tells_and_touches_nothing(store, provider, clock):
+    run = rented(store, provider, 1, state=RunState.FAILED)
+    found = swept(store, provider, clock, dry_run=True)
+    assert found["orphans"] == [
+        {
+            "provider": "fake",
+            "kind": "instance",
+            "id": "i-1",
+            "tag": tag_for(run.id),
+            "since": provider.instances["i-1"].started_at,
+            "price_usd_per_hour": 0.0,
+        }
+    ]
+    assert found["ended"] == []
+    assert provider.asked("terminate") == []
+    assert store.ledger(run.id)[0].gone_at is None
+
+
+@pytest.mark.parametrize("tag", ["towline-web", "my-server", "", "towline-aaaaaaaaaa"])
+@pytest.mark.parametrize("sole_owner", [True, False])
+def test_what_does_not_carry_our_tag_is_nobody_of_ours(store, clock, tag, sole_owner):
+    provider = FakeProvider(clock, sole_owner=sole_owner)
+    provider.place(tag)
+    found = swept(store, provider, clock)
+    assert found == NOTHING
+    assert len(provider.instances) == 1
+
+
+def test_another_laptops_instance_is_left_alone(store, provider, clock):
+    provider.place(tag_for(run_id_from(b"stranger")))
+    assert swept(store, provider, clock) == NOTHING
+    assert len(provider.instances) == 1
+
+
+def test_where_only_we_can_have_made_it_an_unknown_runs_instance_is_an_orphan(store, clock):
+    provider = FakeProvider(clock, sole_owner=True)
+    made = provider.place(tag_for(run_id_from(b"lostrun!")))
+    found = swept(store, provider, clock)
+    assert ids(found["orphans"]) == ids(found["ended"]) == [made.id]
+    assert provider.instances == {}
+
+
+def test_an_instance_the_journal_lost_is_ended_by_its_tag(store, provider, clock):
+    """The create call's answer was lost, and the run ended: the row has no id."""
+    run = created(store, 1)
+    journal = store.take_lease(run.id)
+    journal.intend("fake", tag_for(run.id), OFFER)
+    journal.end(RunState.ABORTED)
+    journal.release_lease()
+    made = provider.place(tag_for(run.id))
+    assert ids(swept(store, provider, clock)["ended"]) == [made.id]
+    assert provider.instances == {}
+
+
+def test_a_provider_that_is_silent_hides_no_other(store, provider, clock):
+    silent = FakeProvider(clock)
+    silent.faults["list_tagged"] = [Forever, SILENT]
+    rented(store, provider, 1, state=RunState.SUCCEEDED)
+    found = swept(store, {"silent": silent, "fake": provider}, clock)
+    assert found["unreachable"] == [{"provider": "silent", "error": SILENT.message}]
+    assert ids(found["ended"]) == ["i-1"]
+
+
+def test_one_that_will_not_go_is_told_and_the_rest_is_ended(store, clock):
+    provider = FakeProvider(clock)
+    rented(store, provider, 1, state=RunState.SUCCEEDED)
+    rented(store, provider, 2, state=RunState.SUCCEEDED)
+    refused = errors.ProviderError("locked by the provider")
+    provider.faults["terminate"] = [refused]
+    found = swept(store, provider, clock)
+    assert ids(found["failed"]) == ["i-1"]
+    assert "locked by the provider" in found["failed"][0]["error"]
+    assert ids(found["ended"]) == ["i-2"]
+    assert store.ledger()[0].gone_at is None
+
+
+def test_a_sweep_may_be_repeated(store, provider, clock):
+    rented(store, provider, 1, state=RunState.FAILED)
+    swept(store, provider, clock)
+    proof = store.ledger()[0].proof
+    assert swept(store, provider, clock) == NOTHING
+    assert store.ledger()[0].proof == proof
+
+
+def test_an_instance_rented_while_the_sweep_reads_is_seen_with_its_claim(store, clock):
+    """Its run is stored after the account was asked and before its answer came."""
+
+    class Racing(FakeProvider):
+        async def list_tagged(self):
+            rented(store, self, 9)
+            return await super().list_tagged()
+
+    provider = Racing(clock, sole_owner=True)
+    found = swept(store, provider, clock)
+    assert ids(found["claimed"]) == ["i-9"]
+    assert found["orphans"] == []
