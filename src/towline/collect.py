@@ -11,7 +11,7 @@ from pathlib import Path
 from towline.core.artifact import FoundFile
 from towline.line import Line
 from towline.transfer.download import RemoteFile, download
-from towline.transfer.progress import TransferProgress, TransferResult
+from towline.transfer.meter import TransferProgress, TransferResult
 
 
 async def survey(line: Line, started_at: float) -> list[FoundFile]:

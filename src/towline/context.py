@@ -15,7 +15,7 @@ from towline.core.task import TaskSpec
 from towline.ending import prove_gone
 from towline.line import Line
 from towline.ports import Clock, Dialer, Provider
-from towline.transfer.progress import TransferProgress
+from towline.transfer.meter import TransferProgress
 
 if TYPE_CHECKING:
     from towline.core.redact import Redactor

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from towline.api import Towline
     from towline.core.artifact import FoundFile
     from towline.core.run import RunRecord
-    from towline.transfer.progress import TransferProgress
+    from towline.transfer.meter import TransferProgress
 
 _SHOWN_FILES = 12
 _SIGNALLED = 255  # what ssh itself says of a command that a signal ended

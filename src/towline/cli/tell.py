@@ -35,17 +35,20 @@ def tell_end(out: Out, towline: Towline, run: RunRecord) -> int:
 
 
 def _end_lines(run: RunRecord, status: dict[str, Any]) -> Iterator[str]:
-    model = status["model"]
     results = path_text(run.results_dir)
-    if model["path"] is not None:
-        yield f"Model: {path_text(model['path'])}"
-        yield f"  {size_text(model['size_bytes'])}, SHA-256 {model['sha256'][:12]}"
+    yield from _model_lines(status["model"])
     if run.state is RunState.ABORTED:
         yield "Aborted: what was on the instance is discarded."
-    elif run.state is not RunState.SUCCEEDED or model["path"] is None:
+    elif run.state is not RunState.SUCCEEDED or status["model"]["path"] is None:
         yield f"Run {run.name}: {run.state}; what came home is in {results}"
     took = seconds_text((run.ended_at or run.created_at) - run.created_at)
     yield f"  {took}, {usd_text(status['cost']['spent_usd'])}; the instance is gone"
+
+
+def _model_lines(model: dict[str, Any]) -> Iterator[str]:
+    if model["path"] is not None:
+        yield f"Model: {path_text(model['path'])}"
+        yield f"  {size_text(model['size_bytes'])}, SHA-256 {model['sha256'][:12]}"
 
 
 def tell_log_end(out: Out, towline: Towline, run: RunRecord) -> None:
@@ -60,10 +63,11 @@ def tell_log_end(out: Out, towline: Towline, run: RunRecord) -> None:
 
 
 def tell_open(out: Out, towline: Towline, run: RunRecord) -> None:
-    """After an error that left a run active: what still runs, what it costs, what to do."""
+    """After an error that left a run active: what is home, what still runs, what to do."""
     if run.state is not RunState.ACTIVE or towline.store.driver(run.id) is not None:
         return
     name = run.name
+    out.lines(_model_lines(towline.status(run)["model"]))
     rows = [row for row in towline.store.ledger(run.id) if row.gone_at is None]
     for row in rows:
         price = f"{usd_text(row.price_usd_per_h)} an hour" if row.price_usd_per_h else "no money"

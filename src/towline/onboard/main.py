@@ -8,7 +8,7 @@ import time
 
 from . import fence, verbs, wire
 
-_NOTE_EVERY_S = 5.0
+_NOTE_EVERY_S = 1.0
 
 
 class _NotedPipe(wire.Pipe):

@@ -1,113 +1,139 @@
-"""Say what files there are, hash them, send them: nothing here changes anything."""
+"""What lies in the run's folder, and how it goes home: list, hash, send. Changes nothing."""
 
 import os
 import stat
-import time
-import zlib
 
-from . import wire
-from .receive import FRAME, RECORD, STORED, ZLIB
-from .safe_files import sha256_of, under
-from .wire import Refusal
+from . import safe_files, wire
+from .safe_files import Pulse
 
-_BLOCK = 1 << 20
-_SAMPLE = 16 * 1024
-_FILE_LIMIT = 200000
-_REMARK_EVERY_S = 1.0
+_MOST_FILES = 200000
+_MOST_BYTES = 24 * 1024 * 1024  # of the answer, which is one frame
 
 
-def survey(request, _pipe):
-    """List regular files under the given folders, and links that lead to one inside the run."""
-    found = []
+def survey(request, pipe):
+    """List the files below ``roots`` (absolute), and links to files in the run's folder.
+
+    Args:
+        request: "roots"; "since_ns" (optional): older files are left out.
+        pipe: Gets a remark a second.
+
+    Returns:
+        {"files": [{"root", "path", "size", "mtime_ns", "mode", "inode"}], "truncated",
+        "unreadable"}: folders that can't be looked into are listed in the last. A link is listed
+        under its own path, with its target's figures. Folders behind links are not entered.
+    """
+    pulse = Pulse(pipe)
+    since_ns = request.get("since_ns")
+    files, unreadable, size = [], [], 0
     for root in request["roots"]:
-        for folder, _folders, names in os.walk(under(request["root"], root)):
-            for name in names:
-                row = _row(request["root"], root, os.path.join(folder, name))
-                if row is not None:
-                    found.append(row)
-            if len(found) >= _FILE_LIMIT:
-                return {"files": found[:_FILE_LIMIT], "truncated": True}
-    return {"files": found, "truncated": False}
+        for row in _walk(request, root, unreadable):
+            if since_ns is not None and row["mtime_ns"] < since_ns:
+                continue
+            size += len(ascii(row["path"])) + len(root) + 120
+            if len(files) >= _MOST_FILES or size > _MOST_BYTES:
+                return {"files": files, "truncated": True, "unreadable": unreadable}
+            files.append(row)
+            pulse(listed=len(files))
+    return {"files": files, "truncated": False, "unreadable": unreadable}
 
 
-def _row(top, root, path):
+def _walk(request, root, unreadable):
+    top = safe_files.inside(request, root)
+    run = os.fsencode(request["root"])
+
+    def note(error):
+        unreadable.append(_text(error.filename))
+
+    for folder, folders, names in os.walk(top, onerror=note):
+        folders.sort()
+        for name in sorted(names):
+            path = os.path.join(folder, name)
+            found = _file_at(run, path)
+            if found is not None:
+                yield {
+                    "root": root,
+                    "path": _text(path[len(top) + 1 :]),
+                    "size": found.st_size,
+                    "mtime_ns": found.st_mtime_ns,
+                    "mode": stat.S_IMODE(found.st_mode) & 0o777,
+                    "inode": found.st_ino,
+                }
+
+
+def _file_at(run, path):
+    """The figures of a regular file, or of one in the run's folder that a link leads to."""
     try:
-        status = os.stat(under(top, path))
-    except (OSError, Refusal):
-        return None  # a dangling link, one that leads out, or a file that went meanwhile
-    if not stat.S_ISREG(status.st_mode):
-        return None
-    return {
-        "root": root,
-        "path": os.path.relpath(path, os.path.realpath(root)),
-        "size": status.st_size,
-        "mtime_ns": status.st_mtime_ns,
-        "mode": stat.S_IMODE(status.st_mode) & 0o777,
-        "inode": status.st_ino,
-    }
+        found = os.lstat(path)
+        if stat.S_ISLNK(found.st_mode) and safe_files.is_inside(run, path):
+            found = os.stat(path)
+    except OSError:
+        return None  # gone meanwhile, or a link to nothing
+    return found if stat.S_ISREG(found.st_mode) else None
 
 
 def digest(request, pipe):
-    """Hash files: {"sha256": {path: hex, or None for one that is missing}}."""
-    said = [time.monotonic()]
+    """Hash the files ``paths`` (absolute).
 
-    def told(_length):
-        if time.monotonic() - said[0] >= _REMARK_EVERY_S:
-            said[0] = time.monotonic()
-            pipe.send_json(wire.JSON, {"hashing": True})
-
-    hashes = {}
+    Returns:
+        {"sha256": {path: hex, null for one that is gone}, "size": {path: bytes hashed},
+        "unreadable": [paths]}.
+    """
+    pulse = Pulse(pipe)
+    sha256, size, unreadable = {}, {}, []
     for path in request["paths"]:
-        hashes[path] = None
-        real = under(request["root"], path)
-        if os.path.isfile(real):
-            fd = os.open(real, os.O_RDONLY)
-            try:
-                hashes[path] = sha256_of(fd, told)
-            finally:
-                os.close(fd)
-    return {"sha256": hashes}
+        real = os.path.realpath(safe_files.inside(request, path))
+        try:
+            sha256[path], size[path] = safe_files.hash_file(real, pulse)
+        except PermissionError:
+            sha256[path], size[path] = None, 0
+            unreadable.append(path)
+    return {"sha256": sha256, "size": size, "unreadable": unreadable}
 
 
 def send(request, pipe):
-    """Send files as DATA frames of records, each from its offset: ``files`` is [[path, offset]]."""
-    frame = _Frame(pipe)
-    total = 0
-    for number, (path, offset) in enumerate(request["files"]):
-        real = under(request["root"], os.path.join(request["base"], path))
-        with open(real, "rb") as file:
-            at = file.seek(offset)
-            while True:
-                block = file.read(_BLOCK)
-                if not block:
-                    break
-                frame.add(number, at, block)
-                at += len(block)
-                total += len(block)
-    frame.flush()
-    return {"bytes": total}
+    """Send files as DATA frames, each one block (see wire), one file after the other.
+
+    Args:
+        request: "base" (absolute), "files": [[path below base, offset, size], ...]: bytes from
+            offset to size are sent, or to the file's end if that comes first; "codec".
+        pipe: Gets the frames.
+
+    Returns:
+        {"bytes"}: how many file bytes were sent.
+    """
+    packer = wire.Packer(request["codec"])
+    sent = 0
+    for number, (path, offset, size) in enumerate(request["files"]):
+        real = os.path.realpath(safe_files.inside(request, request["base"] + "/" + path))
+        fd = safe_files.open_regular(real)
+        if fd is None:
+            continue  # it went meanwhile: its reader notices that it is not whole
+        with os.fdopen(fd, "rb", 0) as file:
+            file.seek(offset)
+            sent += _send_one(pipe, packer, file, (number, offset, size))
+    _flush(pipe, packer)
+    return {"bytes": sent}
 
 
-class _Frame:
-    """Records gathered until they are worth a frame."""
+def _send_one(pipe, packer, file, part):
+    number, offset, size = part
+    at = offset
+    while at < size:
+        block = file.read(min(packer.room, size - at))
+        if not block:
+            break  # it shrank
+        packer.add(number, at, block)
+        at += len(block)
+        if not packer.room:
+            _flush(pipe, packer)
+    return at - offset
 
-    def __init__(self, pipe):
-        self._pipe = pipe
-        self._parts = []
-        self._size = 0
 
-    def add(self, number, offset, block):
-        self._parts += [RECORD.pack(number, offset, len(block)), block]
-        self._size += len(block)
-        if self._size >= _BLOCK:
-            self.flush()
+def _flush(pipe, packer):
+    block = packer.take()
+    if block:
+        pipe.send(wire.DATA, block)
 
-    def flush(self):
-        if not self._parts:
-            return
-        raw = b"".join(self._parts)
-        self._parts, self._size = [], 0
-        codec, payload = STORED, raw
-        if len(zlib.compress(raw[:_SAMPLE], 1)) < 0.9 * len(raw[:_SAMPLE]):
-            codec, payload = ZLIB, zlib.compress(raw, 1)
-        self._pipe.send(wire.DATA, FRAME.pack(codec, len(raw)) + payload)
+
+def _text(path):
+    return path.decode("utf-8", "surrogateescape")

@@ -1,5 +1,5 @@
-"""Moving trees and models: what is there, what is missing, the frames, the proof.
+"""Moving datasets up and models down: what is sent, how, and the proof that it arrived.
 
-`scan` reads the local side, `upload` and `download` move bytes over a `Line`; the far side of both
-is in `towline.onboard`. Nothing here knows runs or steps.
+Knows the line and the frames; knows no step and no provider. `scan` says what there is, `upload`
+and `download` move it, `meter` counts.
 """

@@ -1,7 +1,7 @@
-"""Read a local tree into a manifest: what is sent, what is skipped and why.
+"""What there is to send: a folder or file on this machine, read into a manifest.
 
-Data is never left out because of a `.gitignore`; only `.towlineignore` and the short list below
-leave things out, and each is listed.
+Owns the walk, the hashes and the list of what stays at home. Knows nothing of lines. Sync: callers
+run it in a thread. Uses nothing that Windows lacks.
 """
 
 from __future__ import annotations
@@ -9,29 +9,24 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-
-from pathspec import GitIgnoreSpec
 
 from towline.core.manifest import Entry, EntryKind, Manifest, shown
 from towline.errors import SourceChanged, SpecError
+from towline.transfer import scan_links
+from towline.transfer.scan_rules import SkipRules
 
-IGNORE_FILE = ".towlineignore"
-#: skipped unless `.towlineignore` brings them back with `!name`
-DEFAULT_SKIPS = (
-    ".git", ".hg", ".svn", "__pycache__", "*.pyc", ".venv", "venv", ".mypy_cache", ".pytest_cache",
-    ".ruff_cache", ".ipynb_checkpoints", ".DS_Store", "Thumbs.db", ".env", ".env.*", "node_modules",
-    ".tox", IGNORE_FILE,
-)  # fmt: skip
-_BLOCK = 1 << 20
-_TRIES = 3
+_BLOCK = 1024 * 1024
+_TRIES = 3  # a file that changes while it is hashed is hashed again
+_POSIX = os.name == "posix"
+_OWNER_FOLDER, _OWNER_FILE = 0o700, 0o400  # what towline itself needs to handle them there
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A path that is not sent, and why; a folder stands for all in it."""
+    """A path that stays at home, relative to the root; a folder stands for all that is in it."""
 
     path: str
     why: str
@@ -39,195 +34,200 @@ class Skipped:
 
 @dataclass(frozen=True, slots=True)
 class Scan:
-    """A local tree as it was read. ``root`` is the folder that the manifest's paths start from."""
+    """What was found. ``root / entry.path`` is where an entry lies on this machine.
+
+    ``source`` is the path that was asked for; ``root`` is that folder, or the folder of that file.
+    """
 
     source: Path
     root: Path
     manifest: Manifest
     skipped: tuple[Skipped, ...]
-    exclude: tuple[Path, ...] = ()
-
-    def path(self, entry: Entry) -> Path:
-        """Local path of an entry."""
-        return self.root / os.fsdecode(entry.path.encode("utf-8", "surrogateescape"))
-
-    def again(self) -> Scan:
-        """Read the tree anew."""
-        return scan(self.source, exclude=self.exclude)
 
 
 def scan(source: Path, *, exclude: Sequence[Path] = (), hash_files: bool = True) -> Scan:
-    """Read a folder, or a single file.
+    """Read a folder or a file.
+
+    Folders' times are left out, so that they don't make two equal trees differ. Modes keep the
+    owner's right to read, and folders the owner's to write.
 
     Args:
-        source: A local folder or file.
-        exclude: Local paths that are no part of it; not listed as skipped.
-        hash_files: Without it files are opened but not read, and entries have no SHA-256.
+        source: Folder or file.
+        exclude: Paths that are no part of it; they are not listed as skipped.
+        hash_files: False: leave ``sha256`` empty; names and rights are checked all the same.
 
     Raises:
-        SpecError: Missing, unreadable or without a single file.
-        SourceChanged: A file kept changing while it was read.
+        SpecError: Missing, empty, unreadable, or of a kind that can't be sent.
+        SourceChanged: A file changes all the time.
     """
-    walk = _Walk(source if source.is_dir() else source.parent, tuple(exclude), hash_files)
-    if not source.exists():
-        raise SpecError(f"{source} does not exist", hint="correct the path in the task")
-    if source.is_dir():
-        walk.folder(source, "", [])
-    else:
-        walk.file(source, source.name)
-    if not any(entry.kind is EntryKind.FILE for entry in walk.entries):
-        reason = f"; {len(walk.skipped)} paths in it are skipped" if walk.skipped else ""
-        message = f"{source} holds no file to send{reason}"
-        raise SpecError(message, hint="name the folder that holds the data, or see .towlineignore")
-    manifest = Manifest.of(walk.entries)
-    return Scan(source, walk.root, manifest, tuple(walk.skipped), tuple(exclude))
-
-
-class _Walk:
-    """One reading of a tree."""
-
-    def __init__(self, root: Path, exclude: tuple[Path, ...], hash_files: bool) -> None:  # noqa: FBT001
-        self.root = root
-        self.entries: list[Entry] = []
-        self.skipped: list[Skipped] = []
-        self._real_root = root.resolve()
-        self._exclude = exclude
-        self._hash_files = hash_files
-
-    def folder(self, folder: Path, inner: str, rules: list[tuple[str, GitIgnoreSpec]]) -> None:
-        """Read a folder; ``inner`` is its manifest path, "" for the root."""
-        rules = rules + _rules(folder, inner, is_root=not inner)
-        try:
-            children = sorted(os.scandir(folder), key=lambda child: os.fsencode(child.name))
-        except OSError as error:
-            raise _unreadable(folder, error) from error
-        for child in children:
-            path = Path(child.path)
-            if path in self._exclude:
-                continue
-            name = f"{inner}/{_text(child.name)}" if inner else _text(child.name)
-            is_folder = child.is_dir(follow_symlinks=False)
-            why = _skip_reason(name, path, rules, is_folder=is_folder)
-            if why is not None:
-                self.skipped.append(Skipped(shown(name), why))
-            else:
-                self._child(child, path, name, rules)
-
-    def _child(
-        self, child: os.DirEntry[str], path: Path, name: str, rules: list[tuple[str, GitIgnoreSpec]]
-    ) -> None:
-        if child.is_symlink():
-            self._link(path, name)
-        elif child.is_dir(follow_symlinks=False):
-            status = child.stat(follow_symlinks=False)
-            self.entries.append(
-                Entry(
-                    path=name, kind=EntryKind.DIR, mode=_mode(status), mtime_ns=status.st_mtime_ns
-                )
-            )
-            self.folder(path, name, rules)
-        elif child.is_file(follow_symlinks=False):
-            self.file(path, name)
-        else:
-            self.skipped.append(Skipped(shown(name), "neither file, folder nor link"))
-
-    def file(self, path: Path, name: str) -> None:
-        """Read one file."""
-        try:
-            with path.open("rb") as file:
-                for _ in range(_TRIES):
-                    before = os.fstat(file.fileno())
-                    digest = _sha256(file) if self._hash_files else ""
-                    after = os.fstat(file.fileno())
-                    if _same(before, after):
-                        self.entries.append(_file_entry(name, after, digest))
-                        return
-                    file.seek(0)
-        except OSError as error:
-            raise _unreadable(path, error) from error
-        message = f"{shown(str(path))} keeps changing while it is read"
-        raise SourceChanged(message, hint="stop what writes it, or leave it out by .towlineignore")
-
-    def _link(self, path: Path, name: str) -> None:
-        target = _text(str(path.readlink()))
-        try:
-            inside = path.resolve(strict=True).is_relative_to(self._real_root)
-        except (OSError, RuntimeError):
-            self.skipped.append(Skipped(shown(name), "a link that leads nowhere"))
-            return
-        if Path(target).is_absolute() or not inside or _climbs_out(name, target):
-            self.skipped.append(Skipped(shown(name), "a link that leads out of the folder"))
-        else:
-            self.entries.append(Entry(path=name, kind=EntryKind.LINK, mode=0o777, target=target))
-
-
-def _climbs_out(name: str, target: str) -> bool:
-    depth = name.count("/")
-    for part in target.split("/"):
-        depth += -1 if part == ".." else int(part not in ("", "."))
-        if depth < 0:
-            return True
-    return False
-
-
-def _rules(folder: Path, inner: str, *, is_root: bool) -> list[tuple[str, GitIgnoreSpec]]:
-    """The rules that begin to hold in this folder, with the folder they are relative to."""
-    lines = list(DEFAULT_SKIPS) if is_root else []
-    file = folder / IGNORE_FILE
     try:
-        own = file.read_text("utf-8").splitlines() if file.is_file() else []
-        return [(inner, GitIgnoreSpec.from_lines(lines + own))] if lines or own else []
-    except (OSError, ValueError) as error:
-        raise SpecError(f"{file} can't be used: {error}", hint="it has gitignore syntax") from error
+        status = source.stat()
+    except OSError as error:
+        message = f"{shown(str(source))} can't be read: {error.strerror}"
+        raise SpecError(message, hint="check the path") from error
+    if stat.S_ISDIR(status.st_mode):
+        return _scan_folder(source, {Path(os.path.realpath(path)) for path in exclude}, hash_files)
+    if not stat.S_ISREG(status.st_mode):
+        raise SpecError(f"{shown(str(source))} is neither a folder nor a file")
+    root = source.absolute().parent
+    entry = _file_entry(root, source.name, hash_files)
+    return Scan(source, root, Manifest((entry,)), ())
 
 
-def _skip_reason(
-    name: str, path: Path, rules: list[tuple[str, GitIgnoreSpec]], *, is_folder: bool
-) -> str | None:
-    verdict: tuple[bool, str] | None = None
-    for base, spec in rules:
-        inner = name[len(base) + 1 :] if base else name
-        checked = spec.check_file(inner + "/" if is_folder else inner)
-        if checked.include is not None:
-            by_default = not base and (checked.index or 0) < len(DEFAULT_SKIPS)
-            verdict = (checked.include, "skipped by default" if by_default else IGNORE_FILE)
-    if verdict is not None:
-        return verdict[1] if verdict[0] else None
-    return "a virtual environment" if is_folder and (path / "pyvenv.cfg").exists() else None
+def rescan(found: Scan, path: str) -> Scan:
+    """Read one file of a scan anew.
+
+    Raises:
+        SpecError: It can't be read any more.
+        SourceChanged: It changes all the time.
+    """
+    fresh = _file_entry(found.root, path, hash_files=True)
+    entries = (fresh if entry.path == path else entry for entry in found.manifest.entries)
+    return replace(found, manifest=Manifest.of(entries))
 
 
-def _file_entry(name: str, status: os.stat_result, digest: str) -> Entry:
-    return Entry(
-        path=name,
+@dataclass(slots=True)
+class _Walk:
+    """A walk under way."""
+
+    root: Path
+    exclude: set[Path]
+    entries: list[Entry] = field(default_factory=list)
+    links: dict[str, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+
+    def run(self) -> None:
+        """Read the root and every folder below it."""
+        todo = [("", SkipRules.defaults())]
+        while todo:
+            path, rules = todo.pop()
+            local = self.root / path
+            rules = rules.entering(path, local)
+            for name in _names(local):
+                inner = f"{path}/{name}" if path else name
+                if self.root / inner not in self.exclude and self._take(inner, rules):
+                    todo.append((inner, rules))
+
+    def _take(self, path: str, rules: SkipRules) -> bool:
+        """Note one path; True for a folder that is to be entered."""
+        local = self.root / path
+        _require_text(path, local)
+        mode = _lstat(local).st_mode
+        is_folder = stat.S_ISDIR(mode)
+        why = rules.why_skipped(path, local, is_folder=is_folder) or _why_unfit(mode)
+        if why is not None:
+            self.skipped.append(Skipped(path, why))
+        elif is_folder:
+            kept = stat.S_IMODE(mode) & 0o777 | _OWNER_FOLDER if _POSIX else 0o755
+            self.entries.append(Entry(path=path, kind=EntryKind.DIR, mode=kept))
+        elif stat.S_ISLNK(mode):
+            self.links[path] = str(local.readlink()).replace(os.sep, "/")
+        else:
+            self.files.append(path)
+        return is_folder and why is None
+
+    def sent_links(self) -> Iterator[Entry]:
+        """Entries of the links that lead to something that is sent; the others are skipped."""
+        others = {entry.path for entry in self.entries} | set(self.files)
+        for path, target in self.links.items():
+            why = scan_links.why_not_sent(path, self.links, others)
+            if why is not None:
+                self.skipped.append(Skipped(path, why))
+            else:
+                yield Entry(path=path, kind=EntryKind.LINK, mode=0o777, target=target)
+
+
+def _scan_folder(source: Path, exclude: set[Path], hash_files: bool) -> Scan:  # noqa: FBT001
+    root = Path(os.path.realpath(source))
+    walk = _Walk(root, exclude)
+    walk.run()
+    links = list(walk.sent_links())
+    skipped = tuple(sorted(walk.skipped, key=lambda one: one.path))
+    if not walk.files:
+        left_out = ", ".join(f"{shown(one.path)} ({one.why})" for one in skipped[:4])
+        message = f"{shown(str(source))} holds no files to send"
+        hint = f"left out: {left_out}" if left_out else "put files there, or name another folder"
+        raise SpecError(message, hint=hint)
+    files = [_file_entry(root, path, hash_files) for path in walk.files]
+    return Scan(source, root, Manifest.of([*walk.entries, *files, *links]), skipped)
+
+
+def _names(local: Path) -> list[str]:
+    """Names in a folder."""
+    try:
+        return [path.name for path in local.iterdir()]
+    except OSError as error:
+        raise _unreadable(local, error) from error
+
+
+def _lstat(local: Path) -> os.stat_result:
+    """Figures of a path, its links not followed."""
+    try:
+        return local.lstat()
+    except OSError as error:
+        raise _unreadable(local, error) from error
+
+
+def _require_text(path: str, local: Path) -> None:
+    try:
+        path.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError as error:
+        message = f"the name of {shown(str(local))} is not valid Unicode"
+        raise SpecError(message, hint="rename it, or leave it out by .towlineignore") from error
+
+
+def _why_unfit(mode: int) -> str | None:
+    """Why something of this kind can't be sent."""
+    kinds = {
+        stat.S_IFIFO: "named pipe",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFCHR: "device",
+        stat.S_IFBLK: "device",
+    }
+    kind = stat.S_IFMT(mode)
+    fit = {stat.S_IFREG, stat.S_IFLNK, stat.S_IFDIR}
+    return None if kind in fit else kinds.get(kind, "neither file nor link")
+
+
+def _file_entry(root: Path, path: str, hash_files: bool) -> Entry:  # noqa: FBT001
+    """Read one file, again while it changes, three times at most."""
+    local = root / path
+    for _ in range(_TRIES):
+        try:
+            entry, settled = _read_entry(local, path, hash_files)
+        except OSError as error:
+            raise _unreadable(local, error) from error
+        if settled:
+            return entry
+    message = f"{shown(str(local))} keeps changing while it is read"
+    raise SourceChanged(message, hint="wait until what writes it has ended, then start again")
+
+
+def _read_entry(local: Path, path: str, hash_files: bool) -> tuple[Entry, bool]:  # noqa: FBT001
+    """One reading of a file, and whether it stood still meanwhile."""
+    digest = hashlib.sha256()
+    size = 0
+    with local.open("rb", buffering=0) as file:
+        before = os.fstat(file.fileno())
+        while hash_files and (block := file.read(_BLOCK)):
+            digest.update(block)
+            size += len(block)
+        after = os.fstat(file.fileno())
+    entry = Entry(
+        path=path,
         kind=EntryKind.FILE,
-        size_bytes=status.st_size,
-        mode=_mode(status),
-        mtime_ns=status.st_mtime_ns,
-        sha256=digest,
+        size_bytes=after.st_size,
+        mode=stat.S_IMODE(after.st_mode) & 0o777 | _OWNER_FILE if _POSIX else 0o644,
+        mtime_ns=after.st_mtime_ns,
+        sha256=digest.hexdigest() if hash_files else "",
     )
+    same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+    return entry, same and (not hash_files or size == after.st_size)
 
 
-def _sha256(file: object) -> str:
-    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
-
-
-def _same(before: os.stat_result, after: os.stat_result) -> bool:
-    return (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-
-
-def _mode(status: os.stat_result) -> int:
-    if os.name != "nt":
-        return stat.S_IMODE(status.st_mode) & 0o777
-    return 0o755 if stat.S_ISDIR(status.st_mode) else 0o644
-
-
-def _text(name: str) -> str:
-    """A local name as it stands in a manifest: UTF-8, with `/` between folders."""
-    text = os.fsencode(name).decode("utf-8", "surrogateescape")
-    return text.replace(os.sep, "/") if os.sep != "/" else text
-
-
-def _unreadable(path: Path, error: OSError) -> SpecError:
-    message = f"{shown(str(path))} can't be read: {error.strerror}"
-    hint = f"make it readable (`chmod u+r`), or leave it out by a line in {IGNORE_FILE}"
+def _unreadable(local: Path, error: OSError) -> SpecError:
+    """Say what can't be read and how to help it."""
+    message = f"{shown(str(local))} can't be read: {error.strerror}"
+    hint = "make it readable (`chmod u+rX` on it), or leave it out by a line in .towlineignore"
     return SpecError(message, hint=hint)

@@ -1,204 +1,121 @@
-"""Send a tree: ask what is there, send the rest, have the whole proven."""
+"""Bring a scanned tree to the instance, whole or not at all, by the best way that works there.
+
+Owns the choice of the way and what happens when a local file changes meanwhile. The ways are
+`stream` (upload_stream) and the classic ones (upload_classic).
+"""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import time
-import zlib
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Literal
 
-from towline import errors
 from towline.core.manifest import shown
-from towline.line import Line, Talk
-from towline.onboard import wire
-from towline.transfer import classic
-from towline.transfer.frames import Changed, frames
-from towline.transfer.progress import Report, TransferProgress, TransferResult
-from towline.transfer.scan import Scan
+from towline.errors import CommandFailed, SourceChanged, SpecError
+from towline.line import Line
+from towline.transfer.meter import Meter, Report, TransferProgress, TransferResult
+from towline.transfer.scan import Scan, rescan
+from towline.transfer.upload_classic import CannotPack, file_by_file, single_file, zipped
+from towline.transfer.upload_frames import FileChanged
+from towline.transfer.upload_job import Job
+from towline.transfer.upload_stream import stream
 
-_ROUNDS = 3  # damaged files, or changing ones, are tried so often
-_MANIFEST_FRAME = 1 << 20
-_LAST_WORDS_S = 3.0
+__all__ = ["Report", "TransferProgress", "TransferResult", "upload"]
+
+Mode = Literal["auto", "stream", "zip", "files"]
+
+_WAYS: dict[str, tuple[str, Callable[[Job], Awaitable[None]]]] = {
+    "stream": ("the compressed stream", stream),
+    "zip": ("one ZIP", zipped),
+    "files": ("file by file", file_by_file),
+}
+_ORDER: dict[Mode, tuple[str, ...]] = {
+    # the stream twice: once may be bad luck
+    "auto": ("stream", "stream", "zip", "files"),
+    "stream": ("stream",),
+    "zip": ("zip", "files"),
+    "files": ("files",),
+}
 
 
 async def upload(
-    line: Line, scan: Scan, name: str, *, mode: str, codecs: Sequence[str], report: Report
+    line: Line,
+    scan: Scan,
+    name: str,
+    *,
+    mode: Mode,
+    codecs: Sequence[str],
+    report: Report,
 ) -> TransferResult:
-    """Deliver a tree under the run's folder as ``name``; whole, or not at all.
+    """Send a tree and have it verified; unchanged data that is there already is not sent again.
+
+    May be called again after any failure, also by another process: what has arrived counts.
 
     Args:
         line: To the instance.
-        scan: The tree, hashed.
-        name: `dataset` or `code`.
-        mode: `stream`, `zip`, `files`, or `auto`: the first of these that works.
-        codecs: What the far side can unpack; without any, `auto` takes `zip`.
-        report: Told how far it is.
+        scan: With hashes.
+        name: The folder under the run's root: "dataset" or "code".
+        mode: The way; auto tries the stream, then the classic ones.
+        codecs: What the instance's Python can decompress; empty: no stream.
+        report: Told how far it is, and why another way is taken.
 
     Raises:
-        SourceChanged: A local file keeps changing.
-        RemoteDiskFull: No room; says how much is missing.
-        ChecksumMismatch: It kept arriving damaged.
-        CommandFailed: The instance can't take it this way, and no other was allowed.
-        ConnectionLost: The line could not be taken up again; what arrived is kept for the next try.
+        SourceChanged: A local file changed more than once, or went away.
+        ChecksumMismatch: Something kept arriving damaged.
+        RemoteDiskFull: The instance has no room.
+        CommandFailed: No way works there.
+        ConnectionLost: The line could not be taken up again.
     """
-    began = time.monotonic()
-    sender = Sender(line, scan, name, codecs, report)
-    used = mode
-    if mode == "auto":
-        used = "stream" if "zlib" in codecs else "zip"
-    try:
-        await sender.deliver(used)
-    except errors.CommandFailed as refused:
-        if mode != "auto" or used != "stream":
-            raise
-        sender.note(f"the instance can't take a stream ({refused.message}); sending one ZIP")
-        used = "zip"
-        await sender.deliver(used)
-    manifest = sender.scan.manifest
-    return TransferResult(
-        direction="upload",
-        files=manifest.file_count,
-        bytes=manifest.size_bytes,
-        sent_bytes=sender.sent_bytes,
-        seconds=round(time.monotonic() - began, 3),
-        connections=1,
-        manifest_sha256=manifest.digest(),
-        mode=used,
-    )
-
-
-class Sender:
-    """One delivery under way; survives broken lines and changed files."""
-
-    def __init__(
-        self, line: Line, scan: Scan, name: str, codecs: Sequence[str], report: Report
-    ) -> None:
-        self.line = line
-        self.scan = scan
-        self.name = name
-        self.codecs = codecs
-        self.sent_bytes = 0
-        self._report = report
-
-    async def deliver(self, mode: str) -> None:
-        """Send by one of the three ways, again where something came in between."""
-        once = {"stream": self._stream, "zip": self._zip, "files": self._files}[mode]
-        for last in (False,) * (_ROUNDS - 1) + (True,):
-            try:
-                await self._persist(once)
-            except Changed as changed:
-                if last:
-                    message = f"{shown(changed.entry.path)} keeps changing while it is sent"
-                    hint = "stop what writes it, or leave it out by .towlineignore"
-                    raise errors.SourceChanged(message, hint=hint) from changed
-                self.scan = await asyncio.to_thread(self.scan.again)
-            except errors.ChecksumMismatch:
-                if last:
-                    raise
-            else:
-                return
-
-    async def _persist(self, once: Any) -> None:
-        """Take the line up again for as long as something gets through."""
-
-        async def attempt() -> bool:
-            before = self.sent_bytes
-            try:
-                await once()
-            except errors.ConnectionLost:
-                if self.sent_bytes > before:
-                    return False
-                raise
-            return True
-
-        while not await self.line.persist(attempt):
-            pass
-
-    def note(self, text: str) -> None:
-        """Tell the user something."""
-        self._report(replace(self._progress(0), note=text))
-
-    def moved(self, done_bytes: int) -> None:
-        """Tell how far it is."""
-        self._report(self._progress(done_bytes))
-
-    def _progress(self, done_bytes: int) -> TransferProgress:
-        manifest = self.scan.manifest
-        total = manifest.size_bytes
-        files = manifest.file_count
-        return TransferProgress(
-            direction="upload",
-            bytes=done_bytes,
-            total_bytes=total,
-            files=files * done_bytes // total if total else files,
-            total_files=files,
-            sent_bytes=self.sent_bytes,
-        )
-
-    def request(self) -> dict[str, Any]:
-        """What every way of delivery announces."""
-        return {"name": self.name, "manifest_sha256": self.scan.manifest.digest()}
-
-    async def send_manifest(self, talk: Talk) -> None:
-        """Send the manifest's frames."""
-        packed = await asyncio.to_thread(lambda: zlib.compress(self.scan.manifest.lines(), 6))
-        for at in range(0, len(packed), _MANIFEST_FRAME):
-            await talk.send(wire.DATA, packed[at : at + _MANIFEST_FRAME])
-        await talk.send(wire.END)
-
-    async def _stream(self) -> None:
-        async with self.line.talk("receive", self.request()) as talk:
-            try:
-                await self.send_manifest(talk)
-                _kind, payload = await talk.frame()
-                there = json.loads(payload)
-                if not there["complete"]:
-                    await self._send_missing(
-                        talk, [(number, size) for number, size in there["have"]]
-                    )
-            except errors.ConnectionLost:
-                await _last_words(talk)
-                raise
-            await talk.result()
-        self.moved(self.scan.manifest.size_bytes)
-
-    async def _send_missing(self, talk: Talk, have: list[tuple[int, int]]) -> None:
-        """Send frames; the next one is read and compressed while one is on its way."""
-        done = sum(size for _number, size in have)
-        taken = 0
-        source = frames(self.scan, have, self.codecs)
-        coming = asyncio.create_task(asyncio.to_thread(next, source, None))
+    changed: set[str] = set()
+    meter = Meter("upload", report)
+    while True:
+        meter.expect(scan.manifest.size_bytes, scan.manifest.file_count)
+        job = Job(line=line, found=scan, name=name, codecs=tuple(codecs), meter=meter)
         try:
-            while (frame := await coming) is not None:
-                coming = asyncio.create_task(asyncio.to_thread(next, source, None))
-                await talk.send(wire.DATA, frame[0])
-                self.sent_bytes += len(frame[0])
-                taken += frame[1]
-                self.moved(done + taken)
-        finally:
-            await asyncio.gather(coming, return_exceptions=True)  # the thread still reads a file
-            source.close()
-        end = {"bytes": taken, "entries": len(self.scan.manifest.entries)}
-        await talk.send_json(wire.END, end | {"manifest_sha256": self.scan.manifest.digest()})
-
-    async def _zip(self) -> None:
-        await classic.send_zip(self)
-
-    async def _files(self) -> None:
-        await classic.send_files(self)
+            way = await _by_some_way(job, mode)
+        except FileChanged as one:
+            scan = await _scanned_anew(scan, one.path, changed)
+            meter.note(f"{shown(one.path)} changed while it was sent; it is sent anew")
+        else:
+            return meter.result(way, scan.manifest.digest())
 
 
-async def _last_words(talk: Talk) -> None:
-    """A verb that refuses ends at once, and so breaks our writing: its reason may have come.
-
-    Raises:
-        TowlineError: That reason.
-    """
+async def _scanned_anew(scan: Scan, path: str, changed: set[str]) -> Scan:
+    """Read a changed file once more; a second time is too often."""
+    where = shown(str(scan.root / path))
+    hint = "wait until what writes there has ended, then `towline resume`"
+    if path in changed:
+        raise SourceChanged(f"{where} keeps changing while it is sent", hint=hint)
+    changed.add(path)
     try:
-        async with asyncio.timeout(_LAST_WORDS_S):
-            await talk.result()
-    except (TimeoutError, errors.ConnectionLost):
-        return
+        return await asyncio.to_thread(rescan, scan, path)
+    except SpecError as error:
+        raise SourceChanged(f"{where} went away while it was sent", hint=hint) from error
+
+
+async def _by_some_way(job: Job, mode: Mode) -> str:
+    """Try the ways in order; the name of the one that worked."""
+    ways = _ways(job, mode)
+    for way, after in zip(ways, [*ways[1:], None], strict=True):
+        said, go = _WAYS[way]
+        try:
+            await go(job)
+        except (CommandFailed, CannotPack) as error:
+            if after is None:
+                raise
+            if after != way:
+                job.meter.note(f"{said} fails ({error.message}); {_WAYS[after][0]} is tried")
+        else:
+            return way
+    raise AssertionError(ways)  # the last way returns or raises
+
+
+def _ways(job: Job, mode: Mode) -> list[str]:
+    """Ways to try, in order."""
+    ways = list(_ORDER[mode])
+    if mode == "auto" and not job.codecs:
+        ways = ["zip", "files"]
+        job.meter.note("the instance's Python has no zlib, so the stream is not used")
+    if single_file(job.found) and "zip" in ways:
+        ways.remove("zip")  # one file is sent as it is
+    return ways

@@ -1,0 +1,243 @@
+"""Files on their way home: beginnings kept, contents proven, then renamed into place.
+
+Owns everything that touches this machine's disk in a download. Sync: its caller runs it in a
+thread. The paths come from the instance and are taken as hostile; uses nothing that Windows lacks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import FileIO
+from pathlib import Path
+
+from towline.core.manifest import path_bytes, shown
+from towline.errors import CommandFailed, LocalWriteError
+
+_WINDOWS = os.name == "nt"
+_WINDOWS_REFUSES = re.compile(
+    r'[<>:"|?*\\\x00-\x1f]|[ .]$|^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)', re.IGNORECASE
+)
+_HINT = "make room there or choose another folder, then `towline resume`"
+_NAME_HINT = "rename the file in the training's script"
+_OWNER = 0o600  # what the user needs to handle a result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteFile:
+    """A file on the instance; ``path`` is relative to the base it was found under."""
+
+    path: str
+    size_bytes: int
+    mode: int
+    mtime_ns: int
+    sha256: str
+
+
+class Landing:
+    """Where files land. A file is known by its position in ``items``.
+
+    ``missing`` lists those that are not home yet, in order.
+
+    Raises:
+        LocalWriteError: A path leads out of the folder, or this system can't hold such a name.
+    """
+
+    def __init__(self, into: Path, items: Sequence[RemoteFile]) -> None:
+        self.items = list(items)
+        self.missing: list[int] = []
+        self.home_bytes = 0
+        self._into = into
+        self._targets = [into.joinpath(*_checked(item.path)) for item in items]
+        self._twins = _twins(items)
+        self._current: tuple[int, FileIO] | None = None
+
+    def look(self) -> None:
+        """Find what is home already; make the folders for the rest.
+
+        Raises:
+            LocalWriteError: This machine can't take it.
+        """
+        seen: set[str] = set()
+        for number, item in enumerate(self.items):
+            target = self._targets[number]
+            if item.path in seen or self._is_home(number):
+                self.home_bytes += item.size_bytes
+                continue
+            seen.add(item.path)
+            with _writing(target):
+                target.parent.mkdir(parents=True, exist_ok=True)
+            self.missing.append(number)
+
+    def begin(self) -> list[tuple[int, int]]:
+        """What to ask for: (number, bytes there) of each missing file; what needs none is done.
+
+        Raises:
+            LocalWriteError: This machine can't take it.
+        """
+        rest = []
+        for number in list(self.missing):
+            size = self.items[number].size_bytes
+            have = self._have(number)
+            if have >= size:
+                self._finish(number)  # complete, or longer than it should be
+                have = 0
+            if number in self.missing:
+                rest.append((number, have))
+        here = sum(have for _number, have in rest)
+        open_bytes = sum(self.items[number].size_bytes for number in self.missing)
+        self.home_bytes = sum(item.size_bytes for item in self.items) - open_bytes + here
+        return rest
+
+    def write(self, number: int, offset: int, data: memoryview) -> None:
+        """Take the next bytes of a file; the last ones put it in place if its hash is right.
+
+        Raises:
+            LocalWriteError: This machine can't take it.
+            CommandFailed: The instance sent what was not asked for.
+        """
+        if self._current is None or self._current[0] != number:
+            self.rest()
+            if number not in self.missing:
+                raise CommandFailed("the instance sent a file that was not asked for")
+            with _writing(self._targets[number]):
+                self._current = (number, self._part(number).open("ab", buffering=0))
+        file = self._current[1]
+        end = offset + len(data)
+        if file.tell() != offset or end > self.items[number].size_bytes:
+            raise CommandFailed("the instance sent bytes that do not fit their file")
+        with _writing(self._targets[number]):
+            while data:
+                data = data[file.write(data) :]
+        self.home_bytes += end - offset
+        if end == self.items[number].size_bytes:
+            self.rest()
+            self._finish(number)
+
+    def rest(self) -> None:
+        """Close the file that is open; its bytes stay for the next attempt."""
+        if self._current is not None:
+            self._current[1].close()
+            self._current = None
+
+    def expect(self, number: int, item: RemoteFile) -> None:
+        """Take a changed file's new figures; what was there of the old one is dropped."""
+        part = self._part(number)
+        with _writing(part):
+            part.unlink(missing_ok=True)
+        self.items[number] = item
+
+    def settle(self) -> None:
+        """Bring the folders' entries to the disk, so that no power cut takes a file away again."""
+        if _WINDOWS:
+            return  # folders can't be opened there
+        for folder in {target.parent for target in self._targets}:
+            with _writing(folder):
+                fd = os.open(folder, os.O_RDONLY)
+                try:
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+
+    def _is_home(self, number: int) -> bool:
+        item, target = self.items[number], self._targets[number]
+        try:
+            if target.is_symlink() or target.stat().st_size != item.size_bytes:
+                return False
+            return target.is_file() and _hash(target) == item.sha256
+        except OSError:
+            return False  # not there, or not readable: it is fetched
+
+    def _have(self, number: int) -> int:
+        try:
+            return self._part(number).stat().st_size
+        except OSError:
+            return 0  # no beginning there
+
+    def _part(self, number: int) -> Path:
+        """The file's beginning, beside its final place so that the rename stays on one disk."""
+        item = self.items[number]
+        name = hashlib.sha256(path_bytes(item.path) + item.sha256.encode()).hexdigest()[:32]
+        return self._targets[number].with_name(f".towline-{name}.part")
+
+    def _finish(self, number: int) -> None:
+        """Prove a file and put it in place; one that is wrong is dropped and stays missing."""
+        item, target, part = self.items[number], self._targets[number], self._part(number)
+        with _writing(target):
+            if not item.size_bytes:
+                part.touch()
+            if part.stat().st_size != item.size_bytes or _hash(part) != item.sha256:
+                part.unlink()
+                return
+            self._require_own_place(number)
+            with part.open("rb+", buffering=0) as file:
+                os.fsync(file.fileno())
+            part.chmod(item.mode & 0o777 | _OWNER)
+            _set_time(part, item.mtime_ns)
+            part.replace(target)
+        self.missing.remove(number)
+
+    def _require_own_place(self, number: int) -> None:
+        """Refuse to write over a file of this very download whose name only looks different."""
+        target = self._targets[number]
+        for twin in self._twins.get(number, ()):
+            other = self._targets[twin]
+            if target.exists() and other.exists() and target.samefile(other):
+                names = f"{shown(self.items[twin].path)} and {shown(self.items[number].path)}"
+                message = f"this disk can't hold both {names}"
+                raise LocalWriteError(message, hint="choose a folder on another disk")
+
+
+def _checked(path: str) -> list[str]:
+    """Split a path into components that stay below a folder and that this system can hold."""
+    parts = path.split("/")
+    if any(part in {"", ".", ".."} or "\0" in part for part in parts):
+        message = f"the instance names a file {shown(path)!r}, which leads out of its folder"
+        raise LocalWriteError(message, hint="nothing was written")
+    if _WINDOWS and any(_WINDOWS_REFUSES.search(part) for part in parts):
+        message = f"Windows can't hold a file named {shown(path)}"
+        raise LocalWriteError(message, hint=_NAME_HINT)
+    try:
+        os.fsencode(path)
+    except UnicodeEncodeError as error:
+        message = f"this system can't hold a file named {shown(path)}"
+        raise LocalWriteError(message, hint=_NAME_HINT) from error
+    return parts
+
+
+def _twins(items: Sequence[RemoteFile]) -> dict[int, list[int]]:
+    """Earlier files whose paths differ only by case or by how accents are written."""
+    groups: dict[str, list[int]] = {}
+    twins = {}
+    for number, item in enumerate(items):
+        group = groups.setdefault(unicodedata.normalize("NFC", item.path).casefold(), [])
+        if group:
+            twins[number] = list(group)
+        group.append(number)
+    return twins
+
+
+@contextlib.contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """Say plainly why this machine can't take a file."""
+    try:
+        yield
+    except OSError as error:
+        message = f"{shown(str(path))} can't be written: {error.strerror or error}"
+        raise LocalWriteError(message, hint=_HINT) from error
+
+
+def _hash(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _set_time(path: Path, mtime_ns: int) -> None:
+    """Set a file's time where the system can keep it: 1970 to 2038 everywhere."""
+    kept = min(max(mtime_ns, 0), (2**31 - 1) * 10**9)
+    os.utime(path, ns=(kept, kept))
