@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
-    from towline.api import (
+    from towline.core.task import Artifacts, Keep, Limits, Resources, TaskSpec
+    from towline.errors import TowlineError
+    from towline.library import (
         Run,
         abort,
         events,
@@ -31,8 +33,6 @@ if TYPE_CHECKING:
         train_sync,
         wait,
     )
-    from towline.core.task import Artifacts, Keep, Limits, Resources, TaskSpec
-    from towline.errors import TowlineError
 
 _HOMES = {
     **dict.fromkeys(
@@ -50,7 +50,7 @@ _HOMES = {
             "train_sync",
             "wait",
         ],
-        "towline.api",
+        "towline.library",
     ),
     **dict.fromkeys(["Artifacts", "Keep", "Limits", "Resources", "TaskSpec"], "towline.core.task"),
     "TowlineError": "towline.errors",

@@ -1,35 +1,28 @@
-"""The library: where steps, adapters and settings are joined, and the verbs that people use.
+"""Where steps, adapters and settings are joined.
 
-`Towline` is one opened home; the command line is a thin layer over it. The module-level verbs
-open the default home for a single call.
+`Towline` is one opened home; the command line and `towline.library` are thin layers over it.
 """
 
 from __future__ import annotations
 
-import asyncio
-import os
-import re
-import secrets as random
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from dataclasses import replace
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from towline import errors, receipt, recover, runner, taskfile
+from towline import errors, receipt, recover, runner, starting, taskfile, visit
 from towline.clock import RealClock
-from towline.context import Context, address_from
-from towline.core.instance import Offer, RunId, rank, run_id_from
+from towline.context import Context
+from towline.core.instance import Offer, RunId, rank
 from towline.core.redact import Redactor
-from towline.core.run import Outcome, RunRecord, RunState, StepName, Wish, done_steps
+from towline.core.run import RunRecord, RunState, StepName, Wish, done_steps
 from towline.core.task import TaskSpec
 from towline.home import Home, RunFiles, load_config
 from towline.line import Line
 from towline.ports import Provider
-from towline.project import Project
-from towline.store.journal import Event, Store
+from towline.starting import provider_name, secrets_of
+from towline.store.journal import Event, LedgerRow, Store
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _POLL_S = 0.1
 #: between two drivers of a run, the one that detaches and the one that takes over, nobody drives
 HANDOVER_S = 3.0
@@ -93,12 +86,8 @@ class Towline:
         Raises:
             SpecError: Names what, where, why, and what to do.
         """
-        project = Project(task, base, str(_root(results_root) / "any"))
-        project.check()
-        self._check_secrets(task)
-        _check_sources(project)
+        starting.check(task, base, results_root, self.redactor)
         self.provider(provider_name(task))
-        run_name(task, base)
 
     def create(self, task: TaskSpec, base: Path, results_root: Path | None = None) -> RunRecord:
         """The second half of `start`: make the results folder and store a run of a checked task.
@@ -106,49 +95,7 @@ class Towline:
         Raises:
             SpecError: The results folder can't be made.
         """
-        name = run_name(task, base)
-        task = replace(task, name=name)
-        run = RunRecord(
-            id=run_id_from(random.token_bytes(8)),
-            name=name,
-            state=RunState.ACTIVE,
-            task={"spec": taskfile.as_data(task), "base": str(base.absolute())},
-            provider=provider_name(task),
-            results_dir="",
-            created_at=self.clock.now(),
-            nonce=random.token_hex(16),
-        )
-        root = _root(results_root)
-        return self.store.create_run(run, lambda free: _claim_folder(root, free))
-
-    def _check_secrets(self, task: TaskSpec) -> None:
-        """Every named secret is there, and none stands in the task itself."""
-        self._secrets(task)
-        data = taskfile.as_data(task)
-        for key, value in data.items():
-            if self.redactor.value({key: value}) != {key: value}:
-                message = f"`{key}` in the task seems to hold a secret"
-                hint = (
-                    "put it into an environment variable of this shell and name that variable:"
-                    " `secrets: [NAME]`; the training sees it under the same name"
-                )
-                raise errors.SpecError(message, hint=hint)
-
-    def _secrets(self, task: TaskSpec) -> dict[str, str]:
-        """Values of the task's secrets, known to the redactor before anything else sees them."""
-        values = {}
-        for name in task.secrets:
-            value = os.environ.get(name)
-            if not value:
-                message = f"the task names the secret {name}, which is not set in this shell"
-                raise errors.SpecError(message, hint=f"export {name}=... and try again")
-            try:
-                self.redactor.add(value)
-            except ValueError as error:
-                message = f"the secret {name} can't be kept out of the log: {error}"
-                raise errors.SpecError(message, hint="use a longer one") from error
-            values[name] = value
-        return values
+        return starting.create(task, base, results_root, self.store, self.clock.now())
 
     # -- driving --------------------------------------------------------------------------------
 
@@ -188,7 +135,7 @@ class Towline:
             journal=journal,
             files=self.home.run_files(run.id),
             redactor=self.redactor,
-            secrets=self._secrets(task) if needs_secrets else {},
+            secrets=secrets_of(task, self.redactor) if needs_secrets else {},
             new_key_pair=new_key_pair,
         )
 
@@ -221,22 +168,30 @@ class Towline:
         self.store.set_wish(run_id, wish)
         return self.store.driver(run_id) is not None
 
-    async def retry_releases(self) -> list[RunRecord]:
+    async def retry_releases(self) -> list[tuple[RunRecord, errors.TowlineError]]:
         """Take up every run of which only the proof of its end is missing; those still open."""
         still_open = []
         for run in recover.unreleased(self.store):
             try:
                 await self.drive(run.id)
-            except errors.TowlineError:
-                still_open.append(self.store.run(run.id))
+            except errors.LeaseHeld:
+                continue  # another process sees to it
+            except errors.TowlineError as error:
+                still_open.append((self.store.run(run.id), error))
         return still_open
 
     async def gc(self, *, dry_run: bool) -> dict[str, Any]:
         """Sweep every account in use for what carries our tag and no active run claims."""
-        if not dry_run:
-            await self.retry_releases()
+        unproven = [] if dry_run else await self.retry_releases()
         providers = {name: self.provider(name) for name in self.providers_in_use()}
-        return await recover.sweep(self.store, providers, self.clock, dry_run=dry_run)
+        found = await recover.sweep(self.store, providers, self.clock, dry_run=dry_run)
+        found["failed"] += [
+            _open_row(row) | {"error": error.message, "hint": error.hint}
+            for run, error in unproven
+            for row in self.store.ledger(run.id)
+            if row.gone_at is None
+        ]
+        return found
 
     def providers_in_use(self) -> list[str]:
         """Names of the providers that are configured or were rented from, and `local`."""
@@ -312,84 +267,15 @@ class Towline:
 
     # -- the instance ---------------------------------------------------------------------------
 
-    @asynccontextmanager
-    async def visit(self, run: RunRecord) -> AsyncIterator[Line]:
-        """A line to a run's live instance, for looking only: no lease, nothing is changed there.
-
-        Raises:
-            RunEnded: The instance is gone, or SSH was never ready.
-        """
+    def visit(self, run: RunRecord) -> AbstractAsyncContextManager[Line]:
+        """A line to a run's live instance, for looking only; see `visit.line_to`."""
         from towline.ssh.client import SshDialer  # noqa: PLC0415
 
-        address, connected = self._reached(run)
-        key = self.home.run_files(run.id).private_key
-        private_key = key.read_text() if key.exists() else None
-        line = Line(SshDialer(), address_from(address), private_key, run.id, 0, self.clock)
-        line.python, line.home = connected["python"], connected["home"]
-        try:
-            yield line
-        finally:
-            await line.hang_up()
+        return visit.line_to(run, self.store, self.files(run), SshDialer(), self.clock)
 
     def ssh_argv(self, run: RunRecord) -> list[str]:
-        """The OpenSSH command that opens a shell on the run's instance, host key pinned."""
-        address = address_from(self._reached(run)[0])
-        files = self.home.run_files(run.id)
-        argv = ["ssh", "-p", str(address.port), "-o", "StrictHostKeyChecking=yes"]
-        if address.host_key is not None:
-            known = files.folder / "known_hosts"
-            known.write_text(f"[{address.host}]:{address.port} {address.host_key}\n")
-            argv += ["-F", "none", "-o", f"UserKnownHostsFile={known}"]
-            argv += ["-i", str(files.private_key), "-o", "IdentitiesOnly=yes"]
-        else:
-            if address.known_hosts:
-                argv += ["-o", f"UserKnownHostsFile={address.known_hosts}"]
-            argv += ["-i", address.identity] if address.identity else []
-        return [*argv, f"{address.user}@{address.host}"]
-
-    def _reached(self, run: RunRecord) -> tuple[dict[str, Any], dict[str, Any]]:
-        done = {
-            attempt.step: attempt.result
-            for attempt in self.store.attempts(run.id)
-            if attempt.outcome is Outcome.DONE
-        }
-        if StepName.RELEASE in done or StepName.CONNECT not in done:
-            gone = StepName.RELEASE in done
-            message = f"the instance of run {run.name} is {'gone' if gone else 'not reachable yet'}"
-            hint = f"results are in {run.results_dir}" if gone else f"towline status {run.name}"
-            raise errors.RunEnded(message, hint=hint)
-        return done[StepName.ACQUIRE]["address"], done[StepName.CONNECT]
-
-
-def provider_name(task: TaskSpec) -> str:
-    """The provider a task asks for; `ssh` with a host, else `local`.
-
-    Raises:
-        SpecError: Several are named.
-    """
-    wanted = task.resources.provider
-    if isinstance(wanted, list):
-        if len(wanted) != 1:
-            message = f"resources.provider names {len(wanted)} providers"
-            raise errors.SpecError(message, hint="this version takes one provider a run")
-        wanted = wanted[0]
-    return wanted or ("ssh" if task.resources.host else "local")
-
-
-def run_name(task: TaskSpec, base: Path) -> str:
-    """The run's name: the task's own, else made from the folder's.
-
-    Raises:
-        SpecError: The task's name has letters a name can't have.
-    """
-    if task.name is not None:
-        if not _NAME.fullmatch(task.name):
-            message = f"name: {task.name!r} is no run name"
-            hint = "use a to z, 0 to 9, - and _, 41 characters at most, a letter or digit first"
-            raise errors.SpecError(message, hint=hint)
-        return task.name
-    plain = re.sub(r"[^a-z0-9_-]+", "-", base.absolute().name.lower()).strip("-_")[:41]
-    return plain or "run"
+        """The OpenSSH command that opens a shell on the run's instance."""
+        return visit.ssh_argv(run, self.store, self.files(run))
 
 
 def exit_code(run: RunRecord) -> int:
@@ -400,189 +286,13 @@ def exit_code(run: RunRecord) -> int:
     return 0
 
 
-def _root(results_root: Path | None) -> Path:
-    return (results_root or Path("runs")).absolute()
-
-
-def _claim_folder(root: Path, name: str) -> str | None:
-    folder = root / name
-    try:
-        root.mkdir(parents=True, exist_ok=True)
-        folder.mkdir()
-        probe = folder / ".writable"
-        probe.touch()
-        probe.unlink()
-    except FileExistsError as error:
-        if not root.is_dir():
-            raise _unwritable(folder, error) from error
-        return None
-    except OSError as error:
-        raise _unwritable(folder, error) from error
-    return str(folder)
-
-
-def _unwritable(folder: Path, error: OSError) -> errors.SpecError:
-    message = f"the results folder {folder} can't be made: {error.strerror}"
-    return errors.SpecError(
-        message, hint="run towline in a folder you can write; nothing was rented"
-    )
-
-
-def _check_sources(project: Project) -> None:
-    """Read the names of what would be sent: missing, empty or unreadable is said now."""
-    from towline.transfer.scan import scan  # noqa: PLC0415
-
-    for name, source in project.sources().items():
-        scan(source, exclude=project.excluded(name), hash_files=False)
-
-
-# -- verbs for scripts and notebooks --------------------------------------------------------------
-
-
-class Run:
-    """A run as the library hands it out; shows itself in a notebook."""
-
-    def __init__(self, status: dict[str, Any], results_dir: str) -> None:
-        self._status = status
-        self.results_dir = Path(results_dir)
-
-    def __getattr__(self, name: str) -> Any:
-        """The fields of `status --json` as attributes."""
-        try:
-            return self._status[name]
-        except KeyError:
-            raise AttributeError(name) from None
-
-    def __repr__(self) -> str:
-        """One line."""
-        return f"<Run {self.name} {self.id}: {self.state}, {self.step}>"
-
-    def _repr_html_(self) -> str:
-        """A small table for notebooks."""
-        from html import escape  # noqa: PLC0415
-
-        shown = {
-            "run": f"{self.name} ({self.id})",
-            "state": self.state,
-            "step": self.step,
-            "model": self.model["path"],
-            "metrics": ", ".join(f"{k}={v}" for k, v in self.progress["metrics"].items()),
-            "spent": f"${self.cost['spent_usd']:.2f}",
-            "error": self.error["message"],
-        }
-        rows = "".join(
-            f"<tr><th>{key}</th><td>{escape(str(value))}</td></tr>"
-            for key, value in shown.items()
-            if value
-        )
-        return f"<table>{rows}</table>"
-
-    def as_json(self) -> dict[str, Any]:
-        """The object of `status --json`."""
-        return self._status
-
-
-@asynccontextmanager
-async def _opened() -> AsyncIterator[Towline]:
-    towline = Towline()
-    try:
-        yield towline
-    finally:
-        towline.close()
-
-
-def _shown(towline: Towline, run: RunRecord) -> Run:
-    return Run(towline.status(run), run.results_dir)
-
-
-async def train(task: TaskSpec, *, base: Path | str = ".") -> Run:
-    """Run a task to its end: the main job.
-
-    Args:
-        task: What to do; relative paths start from ``base``.
-        base: A local folder.
-
-    Returns:
-        The run; look at its ``state``, ``model`` and ``error``.
-
-    Raises:
-        SpecError: Something is wrong with the task; nothing was rented.
-        TowlineError: The run stays active and can be resumed, or an instance may still bill.
-    """
-    async with _opened() as towline:
-        run = towline.start(task, Path(base))
-        return _shown(towline, await towline.drive(run.id))
-
-
-def train_sync(task: TaskSpec, *, base: Path | str = ".") -> Run:
-    """`train` for scripts and notebooks; a notebook's own loop is left alone."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(train(task, base=base))
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415
-
-    with ThreadPoolExecutor(1) as pool:
-        return pool.submit(lambda: asyncio.run(train(task, base=base))).result()
-
-
-async def resume(run: str | None = None) -> Run:
-    """Take up a run whose driver died."""
-    async with _opened() as towline:
-        return _shown(towline, await towline.drive(towline.store.find(run).id))
-
-
-async def stop(run: str | None = None) -> Run:
-    """End the training, gather, release."""
-    return await _end(run, Wish.STOP)
-
-
-async def abort(run: str | None = None) -> Run:
-    """Release now and discard."""
-    return await _end(run, Wish.ABORT)
-
-
-async def _end(name: str | None, wish: Wish) -> Run:
-    async with _opened() as towline:
-        run = towline.store.find(name)
-        driven = towline.wish(run.id, wish)
-        ended = await (towline.wait(run.id) if driven else towline.drive(run.id))
-        return _shown(towline, ended)
-
-
-async def wait(run: str | None = None) -> Run:
-    """Wait until a run is over."""
-    async with _opened() as towline:
-        return _shown(towline, await towline.wait(towline.store.find(run).id))
-
-
-async def status(run: str | None = None) -> Run:
-    """A run as it is now."""
-    async with _opened() as towline:
-        return _shown(towline, towline.store.find(run))
-
-
-async def ls() -> list[Run]:
-    """All runs, the newest first."""
-    async with _opened() as towline:
-        return [_shown(towline, run) for run in towline.store.runs()]
-
-
-async def logs(run: str | None = None) -> str:
-    """What the training printed so far, redacted."""
-    async with _opened() as towline:
-        path = towline.files(towline.store.find(run)).log
-        return path.read_text("utf-8", errors="replace") if path.exists() else ""
-
-
-async def events(run: str | None = None) -> list[dict[str, Any]]:
-    """A run's stored events."""
-    async with _opened() as towline:
-        found = towline.store.events(towline.store.find(run).id)
-        return [{"at": event.at, "type": event.kind, **event.data} for event in found]
-
-
-async def gc(*, dry_run: bool = False) -> dict[str, Any]:
-    """Sweep for instances that no run claims."""
-    async with _opened() as towline:
-        return await towline.gc(dry_run=dry_run)
+def _open_row(row: LedgerRow) -> dict[str, Any]:
+    """An instance that the ledger has no proof for, as `gc` shows it."""
+    return {
+        "provider": row.provider,
+        "kind": "instance",
+        "id": row.instance_id,
+        "tag": row.tag,
+        "since": row.created_at,
+        "price_usd_per_hour": row.price_usd_per_h,
+    }

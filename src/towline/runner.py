@@ -123,9 +123,12 @@ async def _watch(ctx: Context, name: StepName) -> None:
 
 def _ends(wish: Wish | None, name: StepName) -> bool:
     """Say whether a new wish cuts this step short."""
+    if wish is None:
+        return False
     if name is StepName.RELEASE:
         return False  # it reads the wish itself; being ended is what it does
-    return wish is Wish.ABORT or (wish is Wish.STOP and name is not StepName.GATHER)
+    # stop lets a start come to its end: what may run already is then gathered like any other
+    return wish is Wish.ABORT or name not in (StepName.EXECUTE, StepName.GATHER)
 
 
 def error_json(error: errors.TowlineError, step: StepName | None = None) -> dict[str, Any]:

@@ -112,3 +112,21 @@ def test_ctrl_c_outside_a_run_is_130(capsys, monkeypatch):
 
     monkeypatch.setattr(main.cli, "main", interrupted)
     assert run(capsys, "ls")[0] == 130
+
+
+def test_an_instance_that_gc_can_not_end_is_6(capsys, monkeypatch, tmp_path):
+    from towline.api import Towline
+
+    row = {"provider": "cloud", "kind": "instance", "id": None, "tag": "towline-abc", "since": 1.0}
+    row |= {"price_usd_per_hour": 2.5, "error": "it may still bill", "hint": "look there"}
+
+    async def swept(_towline, *, dry_run):
+        assert not dry_run
+        keys = ("orphans", "claimed", "unreachable", "ended")
+        return {key: [] for key in keys} | {"failed": [row]}
+
+    monkeypatch.setattr(Towline, "gc", swept)
+    monkeypatch.setenv("TOWLINE_HOME", str(tmp_path))
+    monkeypatch.setattr("towline.cli.text.Out.take_logs", lambda _out: None)
+    code, out, _err = run(capsys, "gc")
+    assert (code, out) == (6, "NOT ENDED: towline-abc: it may still bill; look there\n")

@@ -124,7 +124,7 @@ def test_one_cut_at_any_byte_gives_the_same_end():
 @pytest.mark.parametrize("size", [1, 5, 64, 400])
 def test_a_driver_that_dies_at_any_moment_loses_and_doubles_nothing(size):
     pieces = [size] * (len(LOG) // size + 1)
-    step = max(1, len(pieces) * 3 // 150)
+    step = max(1, len(pieces) * 3 // 90)
     for dies_at in range(0, len(pieces) * 3 + 3, step):
         home = Home()
         home.drive(LOG, pieces, dies_at)

@@ -178,10 +178,10 @@ def _gc_lines(found: dict[str, Any], *, dry_run: bool) -> Iterator[str]:
     for row in found["ended"]:
         yield f"ended: {row['id']}: {row['proof']}"
     for row in found["failed"]:
-        yield f"not ended: {row['id']}: {row['error']}; {row['hint']}"
+        yield f"NOT ENDED: {row['id'] or row['tag']}: {row['error']}; {row['hint']}"
     for row in found["unreachable"]:
         yield f"no answer from {row['provider']}: {row['error']}"
-    if not found["orphans"]:
+    if not found["orphans"] and not found["failed"]:
         yield "no orphans" if not found["unreachable"] else "no orphans where there was an answer"
     elif dry_run:
         yield "`towline gc` ends the orphans"

@@ -108,8 +108,9 @@ def _status_rows(
     step = status["step"]
     if is_active:
         yield "step", f"{STEPS[StepName(step)].shown} ({step})"
-        yield "now", _now_text(facts, towline.store.attempts(run.id))
-        yield "driver", towline.store.driver(run.id) or f"none: towline resume {run.name}"
+        driver = towline.store.driver(run.id)
+        yield "now", _now_text(facts, towline.store.attempts(run.id)) if driver else None
+        yield "driver", driver or f"none: towline resume {run.name}"
     since = facts.get("unreachable_since")
     if is_active and since is not None:
         yield "line", f"unreachable since {_clock(since)} ({seconds_text(now - since)})"

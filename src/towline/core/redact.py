@@ -72,28 +72,9 @@ _RULES: list[tuple[tuple[bytes, ...], re.Pattern[bytes], bytes]] = [
     ),
     ((b"cw_",), re.compile(rb"\b(cw_)[A-Za-z0-9_-]{6,}"), rb"\1" + _MASK),
     (
-        (
-            b"hf_",
-            b"ghp_",
-            b"gho_",
-            b"ghu_",
-            b"ghs_",
-            b"ghr_",
-            b"glpat-",
-            b"akia",
-            b"asia",
-            b"aiza",
-            b"sk-",
-            b"xox",
-            b"npm_",
-            b"pypi-",
-            b"rpa_",
-            b"secret_",
-            b"dop_v1_",
-            b"sk_live_",
-            b"eyj",
-            b"dckr_pat_",
-            b"github_pat_",
+        tuple(
+            b"hf_ ghp_ gho_ ghu_ ghs_ ghr_ glpat- akia asia aiza "
+            b"sk- xox npm_ pypi- rpa_ secret_ dop_v1_ sk_live_ eyj dckr_pat_ github_pat_".split()
         ),
         re.compile(
             rb"(?<![A-Za-z0-9_])(?:hf_[A-Za-z0-9]{20,}|gh[pousr]_[A-Za-z0-9]{20,}"
@@ -107,6 +88,8 @@ _RULES: list[tuple[tuple[bytes, ...], re.Pattern[bytes], bytes]] = [
         _MASK,
     ),
 ]
+_KEY_BEGINS = re.compile(rb"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----")
+_KEY_ENDS = re.compile(rb"-----END [A-Z0-9 ]*PRIVATE KEY-----")
 _SECRET_NAME = re.compile(rb"[A-Za-z0-9_.-]*" + _NAME, re.IGNORECASE)
 _NAMED_VALUE = re.compile(
     rb"(" + _NAME + rb"\\*[\"']?[ \t]*(?::=|=>|[:=])[ \t]*)(" + _QUOTED + rb"|" + _BARE + rb")",
@@ -246,12 +229,14 @@ def is_secret_name(name: str) -> bool:
 
 def _before_open_key(held: bytes, cut: int) -> int:
     """Hold a private key back from its first line until its last has come."""
-    begin = held.rfind(b"-----BEGIN ", 0, cut)
-    if begin < 0 or b"PRIVATE KEY-----" not in held[begin : begin + 60]:
-        return cut
-    if b"-----END " in held[begin:cut] or len(held) - begin > _HOLD_LIMIT:
-        return cut
-    return begin
+    at = 0
+    while (begin := _KEY_BEGINS.search(held, at, cut)) is not None:
+        end = _KEY_ENDS.search(held, begin.end(), cut)
+        if end is None:
+            line = max(held.rfind(bytes([one]), 0, begin.start()) for one in _BREAKS) + 1
+            return cut if len(held) - line > _HOLD_LIMIT else line
+        at = end.end()
+    return cut
 
 
 def _struck(data: bytes) -> tuple[set[int], list[int]]:

@@ -39,21 +39,40 @@ def arm(request, _pipe):
 
 
 def _watch(control, request):
+    silence = _Silence()
     while True:
         time.sleep(_POLL_S)
         orders = daemon.read_json(os.path.join(control, "guard.json"))
         if orders is None:
             return  # the run's folder was removed: released
-        reason = _reason(control, request, orders)
+        reason = _reason(control, request, orders, silence)
         if reason:
             _end(control, request, orders, reason)
             return
 
 
-def _reason(control, request, orders):
+class _Silence:
+    """How long no driver has shown itself, on the clock that never jumps.
+
+    The contact file's time is only compared with itself: a fresh machine may set its wall clock
+    by hours while we wait.
+    """
+
+    def __init__(self):
+        self._seen = (None, time.monotonic())
+
+    def seconds(self, control):
+        """Seconds since the contact file changed last."""
+        touched = os.stat(os.path.join(control, "contact")).st_mtime
+        if touched != self._seen[0]:
+            self._seen = (touched, time.monotonic())
+        return time.monotonic() - self._seen[1]
+
+
+def _reason(control, request, orders, silence):
     if orders["deadline"] is not None and time.monotonic() > orders["deadline"]:
         return "the run reached its time or cost limit"
-    silent_s = time.time() - os.stat(os.path.join(control, "contact")).st_mtime
+    silent_s = silence.seconds(control)
     if silent_s > orders["grace_s"] and start.state(request, None)["phase"] != "running":
         return "no training ran and nobody came for %d s" % silent_s
     return None

@@ -1,8 +1,7 @@
 """Paths that came over the line, and the folders and files made from them.
 
 Every manifest and path is taken as hostile: what this module lets through stays under the folder
-it was given. Paths are bytes; a manifest's text names bytes by UTF-8 with surrogate escapes. Knows
-nothing of verbs.
+it was given. Paths are bytes; a manifest's text names bytes by UTF-8 with surrogate escapes.
 """
 
 import hashlib

@@ -1,0 +1,156 @@
+"""A run's beginning: everything that can be checked before money is spent, then its record."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets as random
+from dataclasses import replace
+from pathlib import Path
+
+from towline import errors, taskfile
+from towline.core.instance import run_id_from
+from towline.core.redact import Redactor
+from towline.core.run import RunRecord, RunState
+from towline.core.task import TaskSpec
+from towline.project import Project
+from towline.store.journal import Store
+from towline.transfer.scan import scan
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
+_UNSET_HINT = (
+    "`export {0}=...` and try again: without it, it can't be kept out of the log."
+    " `towline abort` ends a run without it"
+)
+
+
+def check(task: TaskSpec, base: Path, results_root: Path | None, redactor: Redactor) -> None:
+    """Find what is wrong with a task; nothing is stored.
+
+    Raises:
+        SpecError: Names what, where, why, and what to do.
+    """
+    project = Project(task, base, str(_root(results_root) / "any"))
+    project.check()
+    _check_secrets(task, redactor)
+    for name, source in project.sources().items():
+        scan(source, exclude=project.excluded(name), hash_files=False)
+    run_name(task, base)
+
+
+def create(
+    task: TaskSpec, base: Path, results_root: Path | None, store: Store, now: float
+) -> RunRecord:
+    """Make the results folder and store a run of a checked task.
+
+    Raises:
+        SpecError: The results folder can't be made.
+    """
+    name = run_name(task, base)
+    task = replace(task, name=name)
+    run = RunRecord(
+        id=run_id_from(random.token_bytes(8)),
+        name=name,
+        state=RunState.ACTIVE,
+        task={"spec": taskfile.as_data(task), "base": str(base.absolute())},
+        provider=provider_name(task),
+        results_dir="",
+        created_at=now,
+        nonce=random.token_hex(16),
+    )
+    root = _root(results_root)
+    return store.create_run(run, lambda free: _claim_folder(root, free))
+
+
+def provider_name(task: TaskSpec) -> str:
+    """The provider a task asks for; `ssh` with a host, else `local`.
+
+    Raises:
+        SpecError: Several are named.
+    """
+    wanted = task.resources.provider
+    if isinstance(wanted, list):
+        if len(wanted) != 1:
+            message = f"resources.provider names {len(wanted)} providers"
+            raise errors.SpecError(message, hint="this version takes one provider a run")
+        wanted = wanted[0]
+    return wanted or ("ssh" if task.resources.host else "local")
+
+
+def run_name(task: TaskSpec, base: Path) -> str:
+    """The run's name: the task's own, else made from the folder's.
+
+    Raises:
+        SpecError: The task's name has letters a name can't have.
+    """
+    if task.name is not None:
+        if not _NAME.fullmatch(task.name):
+            message = f"name: {task.name!r} is no run name"
+            hint = "use a to z, 0 to 9, - and _, 41 characters at most, a letter or digit first"
+            raise errors.SpecError(message, hint=hint)
+        return task.name
+    plain = re.sub(r"[^a-z0-9_-]+", "-", base.absolute().name.lower()).strip("-_")[:41]
+    return plain or "run"
+
+
+def secrets_of(task: TaskSpec, redactor: Redactor) -> dict[str, str]:
+    """Values of the task's secrets, known to the redactor before anything else sees them.
+
+    Raises:
+        SpecError: One is not set in this shell, or too short to be masked.
+    """
+    values = {}
+    for name in task.secrets:
+        value = os.environ.get(name)
+        if not value:
+            message = f"the task names the secret {name}, which is not set in this shell"
+            raise errors.SpecError(message, hint=_UNSET_HINT.format(name))
+        try:
+            redactor.add(value)
+        except ValueError as error:
+            message = f"the secret {name} can't be kept out of the log: {error}"
+            raise errors.SpecError(message, hint="use a longer one") from error
+        values[name] = value
+    return values
+
+
+def _check_secrets(task: TaskSpec, redactor: Redactor) -> None:
+    """Every named secret is there, and none stands in the task itself."""
+    secrets_of(task, redactor)
+    data = taskfile.as_data(task)
+    for key, value in data.items():
+        if redactor.value({key: value}) != {key: value}:
+            message = f"`{key}` in the task seems to hold a secret"
+            hint = (
+                "put it into an environment variable of this shell and name that variable:"
+                " `secrets: [NAME]`; the training sees it under the same name"
+            )
+            raise errors.SpecError(message, hint=hint)
+
+
+def _root(results_root: Path | None) -> Path:
+    return (results_root or Path("runs")).absolute()
+
+
+def _claim_folder(root: Path, name: str) -> str | None:
+    folder = root / name
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+        folder.mkdir()
+        probe = folder / ".writable"
+        probe.touch()
+        probe.unlink()
+    except FileExistsError as error:
+        if not root.is_dir():
+            raise _unwritable(folder, error) from error
+        return None
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    return str(folder)
+
+
+def _unwritable(folder: Path, error: OSError) -> errors.SpecError:
+    message = f"the results folder {folder} can't be made: {error.strerror}"
+    return errors.SpecError(
+        message, hint="run towline in a folder you can write; nothing was rented"
+    )
