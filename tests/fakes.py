@@ -92,7 +92,9 @@ class LocalRemote:
         cut = self._dialer.put_cuts.pop(0) if self._dialer.put_cuts else None
         data = Path(local_path).read_bytes()
         try:
-            Path(os.fsencode(remote_path).decode("utf-8", "surrogateescape")).write_bytes(data[:cut])
+            Path(os.fsencode(remote_path).decode("utf-8", "surrogateescape")).write_bytes(
+                data[:cut]
+            )
         except OSError as error:
             raise errors.TransferError(str(error)) from error
         progress(len(data[:cut]))

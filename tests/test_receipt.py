@@ -79,7 +79,7 @@ class Tour:
             id=run_id_from(b"abcdefgh"),
             name="r",
             state=RunState.ACTIVE,
-            task={"limits": {"max_cost": 10.0}},
+            task={"spec": {"limits": {"max_cost": 10.0}}},
             provider="fake",
             results_dir="",
             created_at=self.clock.now(),
@@ -144,7 +144,7 @@ def test_every_key_is_there_in_every_phase_of_a_good_run(tour):
         assert tour.status()["step"] == step
         number = tour.journal.begin(step)
         tour.check()
-        tour.journal.finish(step, number, Outcome.FAILED, {"cut_short": True})
+        tour.journal.finish(step, number, Outcome.FAILED, {"stopped": True})
         tour.check()
         tour.take(step)
         tour.check()

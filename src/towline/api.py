@@ -278,12 +278,12 @@ class Towline:
         return visit.ssh_argv(run, self.store, self.files(run))
 
 
-def exit_code(run: RunRecord) -> int:
-    """The exit code that tells how an ended run went."""
+def exit_code(run: RunRecord, *, has_model: bool) -> int:
+    """The exit code that tells how an ended run went: 0 only with a model at home."""
     if run.state is RunState.FAILED:
         code: int = (run.error or {}).get("exit_code", 1)
         return code
-    return 0
+    return 0 if has_model else errors.ArtifactMissing.exit_code
 
 
 def _open_row(row: LedgerRow) -> dict[str, Any]:

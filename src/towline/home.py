@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from towline.core.instance import RunId
 from towline.errors import SpecError
@@ -87,6 +87,11 @@ class Home:
         folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
         return RunFiles(folder)
+
+
+def open_private(path: Path, mode: str) -> IO[bytes]:
+    """Open a file that only the user can read, in a binary mode."""
+    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def write_private(path: Path, data: bytes) -> None:

@@ -141,7 +141,7 @@ def _cost(
     projected = spent if run.ended_at else None
     if eta_s is not None:
         projected = spent + price * eta_s / _S_PER_H
-    cap = (run.task.get("limits") or {}).get("max_cost")
+    cap = (run.task["spec"].get("limits") or {}).get("max_cost")
     return {
         "spent_usd": round(spent, 4),
         "projected_usd": None if projected is None else round(projected, 4),

@@ -20,9 +20,15 @@ def undriven(store: Store) -> list[RunRecord]:
 
 
 def unreleased(store: Store) -> list[RunRecord]:
-    """Undriven runs of which nothing is left to do but to prove the instance gone."""
+    """Undriven runs of which nothing is left to do but to prove the instance gone.
+
+    One whose instance is kept for the user is not among them: `resume` sees to it.
+    """
     return [
-        run for run in undriven(store) if next_step(run, store.attempts(run.id)) is StepName.RELEASE
+        run
+        for run in undriven(store)
+        if next_step(run, store.attempts(run.id)) is StepName.RELEASE
+        and "kept_until" not in store.facts(run.id)
     ]
 
 

@@ -40,7 +40,7 @@ async def drive(ctx: Context) -> RunRecord:
         while (name := next_step(ctx.run, ctx.attempts())) is not None:
             bugs += await _take_step(ctx, name)
             ctx.run = ctx.journal.run()
-        state = final_state(ctx.run)
+        state = final_state(ctx.run, ctx.attempts())
         # before the run is closed: a crash in between leaves it to `resume`
         _write_receipt(ctx, replace(ctx.run, state=state))
         ctx.journal.end(state)
@@ -58,7 +58,7 @@ async def _take_step(ctx: Context, name: StepName) -> list[Exception]:
     try:
         result = await _watched(ctx, name)
     except _Wished:
-        ctx.journal.finish(name, number, Outcome.FAILED, {"cut_short": "by the user's wish"})
+        ctx.journal.finish(name, number, Outcome.FAILED, {"stopped": "by the user's wish"})
     except (errors.LeaseLost, errors.Fenced):
         raise  # nothing of ours counts any more
     except errors.TowlineError as error:

@@ -81,22 +81,26 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
+def _refused(message: str) -> SpecError:
+    return SpecError(message, hint="correct it there; docs/task-file.md shows every key")
+
+
 def _compose(path: Path) -> Any:
     try:
         if path.stat().st_size > _SIZE_LIMIT:
-            raise SpecError(f"{path} is larger than a task file can be (1 MB)")
+            raise _refused(f"{path} is larger than a task file can be (1 MB)")
         return yaml.compose(path.read_text("utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise SpecError(f"{path} can't be read: {error.strerror}", hint="check the path") from error
     except UnicodeDecodeError as error:
-        raise SpecError(f"{path} is not UTF-8 text") from error
+        raise _refused(f"{path} is not UTF-8 text") from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         what = getattr(error, "problem", None) or str(error)
-        raise SpecError(f"{path}{line}: not valid YAML: {what}") from error
+        raise _refused(f"{path}{line}: not valid YAML: {what}") from error
     except RecursionError as error:
-        raise SpecError(f"{path} is nested deeper than a task file can be") from error
+        raise _refused(f"{path} is nested deeper than a task file can be") from error
 
 
 def _plain(node: Any, path: Path) -> Any:
@@ -108,18 +112,18 @@ def _plain(node: Any, path: Path) -> Any:
         _refuse_tricks(node, path, set())
         return loader.construct_document(node)
     except yaml.YAMLError as error:
-        raise SpecError(f"{path}: {getattr(error, 'problem', error)}") from error
+        raise _refused(f"{path}: {getattr(error, 'problem', error)}") from error
     except RecursionError as error:
-        raise SpecError(f"{path} is nested deeper than a task file can be") from error
+        raise _refused(f"{path} is nested deeper than a task file can be") from error
     except (ValueError, LookupError, AttributeError) as error:  # `2024-99-99`, `!!bool maybe`
-        raise SpecError(f"{path}: a value is not of its YAML type: {error}") from error
+        raise _refused(f"{path}: a value is not of its YAML type: {error}") from error
     finally:
         loader.dispose()
 
 
 def _refuse_tricks(node: Any, path: Path, seen: set[int]) -> None:
     if id(node) in seen:
-        raise SpecError(
+        raise _refused(
             f"{path}:{node.start_mark.line + 1}: YAML aliases are not used in task files"
         )
     seen.add(id(node))
@@ -127,9 +131,9 @@ def _refuse_tricks(node: Any, path: Path, seen: set[int]) -> None:
         keys: set[str] = set()
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise SpecError(f"{path}:{key.start_mark.line + 1}: a key must be one word")
+                raise _refused(f"{path}:{key.start_mark.line + 1}: a key must be one word")
             if key.value in keys:
-                raise SpecError(f"{path}:{key.start_mark.line + 1}: key {key.value!r} stands twice")
+                raise _refused(f"{path}:{key.start_mark.line + 1}: key {key.value!r} stands twice")
             keys.add(key.value)
             _refuse_tricks(value, path, seen)
     elif isinstance(node, yaml.SequenceNode):

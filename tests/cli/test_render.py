@@ -91,8 +91,10 @@ def test_the_end_of_a_step_says_how_long_it_took():
     words = Words()
     words.say(event("step_started", 10.0, step="gather", attempt=1))
     done = event("step_done", 11.4, step="gather", attempt=1)
-    failed = event("step_failed", 11.4, step="gather", attempt=1, error="no room")
-    cut = event("step_failed", 11.4, step="gather", attempt=1, cut_short="by the user's wish")
+    failed = event("step_failed", 11.4, step="gather", attempt=1, result={"error": "no room"})
+    cut = event(
+        "step_failed", 11.4, step="gather", attempt=1, result={"stopped": "by the user's wish"}
+    )
     assert words.say(done) == "Downloading model: done (1.4 s)"
     assert words.say(failed) == "Downloading model: failed (1.4 s): no room"
     assert words.say(cut) == "Downloading model: ended (1.4 s) by the user's wish"

@@ -183,4 +183,17 @@ def test_every_history_ends_in_release_however_its_steps_go():
     ],
 )
 def test_the_end_is_named_for_what_ended_it(wish, error, state):
-    assert final_state(dataclasses.replace(RUN, wish=wish, error=error)) is state
+    run = dataclasses.replace(RUN, wish=wish, error=error)
+    assert final_state(run, []) is state
+
+
+@pytest.mark.parametrize(
+    ("result", "state"),
+    [({"exit_code": 0}, RunState.SUCCEEDED), ({"stopped": "by wish"}, RunState.STOPPED)],
+)
+def test_stop_after_the_training_ended_by_itself_leaves_a_success(result, state):
+    followed = Attempt(
+        step=StepName.FOLLOW, number=1, started_at=1.0, outcome=Outcome.DONE, result=result
+    )
+    run = dataclasses.replace(RUN, wish=Wish.STOP)
+    assert final_state(run, [followed]) is state

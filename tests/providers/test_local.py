@@ -502,7 +502,9 @@ def test_signals_reach_what_runs_there_as_on_any_machine(here):
         made = await here.rent()
         remote = await here.login(made)
         ignored = await here.sh(remote, "grep SigIgn /proc/self/status || echo SigIgn: 0")
-        assert int(ignored.split()[1], 16) & ~(1 << (signal.SIGPIPE - 1)) == 0
+        # the standard signals; what lies above is the C library's own business
+        standard = int(ignored.split()[1], 16) & 0x7FFFFFFF
+        assert standard & ~(1 << (signal.SIGPIPE - 1)) == 0
         assert await here.sh(remote, "umask") == "0022"
         await remote.close()
 

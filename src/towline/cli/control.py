@@ -143,8 +143,14 @@ def _end(out: Out, towline: Towline, run: RunRecord, wish: Wish) -> int:
         _watch(out, towline, run, PlainView(out), advice)
         run = towline.store.run(run.id)
         if run.state is not RunState.ACTIVE:
-            return tell_end(out, towline, run)
-    return drive_here(out, towline, run)
+            return _as_wished(towline, run, tell_end(out, towline, run))
+    return _as_wished(towline, run, drive_here(out, towline, run))
+
+
+def _as_wished(towline: Towline, run: RunRecord, code: int) -> int:
+    """What the user asked for was done: 0, though there may be no model at home."""
+    ended_so = (RunState.STOPPED, RunState.ABORTED)
+    return 0 if towline.store.run(run.id).state in ended_so else code
 
 
 # -- watching -------------------------------------------------------------------------------------

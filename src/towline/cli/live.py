@@ -72,7 +72,7 @@ class LiveView:
             case "step_done" | "step_failed":
                 row = self._rows[StepName(data["step"])]
                 row.state, row.ended = event.kind.removeprefix("step_"), event.at
-                row.notes += [str(data["error"])] if "error" in data else []
+                row.notes += [str(data["result"]["error"])] if "error" in data["result"] else []
             case "note" if self._step is not None:
                 self._rows[self._step].notes.append(data["text"])
             case "line_back" if self._step is not None:

@@ -114,6 +114,7 @@ def ssh(out: Out, run: str | None, command: tuple[str, ...]) -> int:
     """
     with opened(out) as towline:
         found = towline.store.find(run)
+        command = command[1:] if command[:1] == ("--",) else command
         if command:
             return asyncio.run(_remote(out, towline, found, list(command)))
         return _shell(towline.ssh_argv(found))

@@ -31,7 +31,7 @@ def tell_end(out: Out, towline: Towline, run: RunRecord) -> int:
         out.complain(error["kind"], error["message"], error["hint"])
     if out.as_json:
         out.json(status)
-    return exit_code(run)
+    return exit_code(run, has_model=status["model"]["path"] is not None)
 
 
 def _end_lines(run: RunRecord, status: dict[str, Any]) -> Iterator[str]:

@@ -35,8 +35,9 @@ class Words:
             case "step_done":
                 return f"{_shown(data)}: done ({self._took(event)})"
             case "step_failed":
-                how = "failed" if "error" in data else "ended"
-                why = f": {data['error']}" if "error" in data else f" {data.get('cut_short', '')}"
+                result = data["result"]
+                how = "failed" if "error" in result else "ended"
+                why = f": {result['error']}" if "error" in result else f" {result['stopped']}"
                 return f"{_shown(data)}: {how} ({self._took(event)}){why}"
             case "note":
                 return f"  {data['text']}"

@@ -111,10 +111,21 @@ def next_step(run: RunRecord, attempts: list[Attempt]) -> StepName | None:
     return StepName.GATHER
 
 
-def final_state(run: RunRecord) -> RunState:
-    """State of a run whose release is done."""
+def final_state(run: RunRecord, attempts: list[Attempt]) -> RunState:
+    """State of a run whose release is done.
+
+    A stop that came when the training had ended by itself, while its instance was kept, say,
+    does not make it a stopped one.
+    """
     if run.wish is Wish.ABORT:
         return RunState.ABORTED
     if run.error is not None:
         return RunState.FAILED
-    return RunState.STOPPED if run.wish is Wish.STOP else RunState.SUCCEEDED
+    ended_by_itself = any(
+        attempt.step is StepName.FOLLOW
+        and attempt.outcome is Outcome.DONE
+        and "stopped" not in attempt.result
+        for attempt in attempts
+    )
+    stopped = run.wish is Wish.STOP and not ended_by_itself
+    return RunState.STOPPED if stopped else RunState.SUCCEEDED

@@ -120,7 +120,7 @@ class Box:
         pids = {process.pid for process in found}
         for process in found:  # grows while it is walked: `env -i` sheds the mark, not the parent
             for child in children.get(process.pid, []):
-                if child.pid not in pids and child.status() != psutil.STATUS_ZOMBIE:
+                if child.pid not in pids and _lives(child):
                     pids.add(child.pid)
                     found.append(child)
         return [process for process in found if process.pid != os.getpid()]
@@ -205,3 +205,10 @@ def remove_tree(path: Path) -> None:
             Path(folder).chmod(0o700)
         with contextlib.suppress(FileNotFoundError):  # another `end` is at work too
             shutil.rmtree(path)
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False  # it ended while we looked

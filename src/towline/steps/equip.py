@@ -8,6 +8,7 @@ from typing import Any
 from towline import errors
 from towline.context import Context
 from towline.core.run import StepName
+from towline.home import open_private
 from towline.onboard import wire
 from towline.project import Project, requirements_key
 
@@ -43,7 +44,7 @@ async def act(ctx: Context) -> dict[str, Any]:
 async def _equip(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     line = await ctx.line()
     clean = ctx.redactor.stream()
-    with ctx.files.equip_log.open("ab") as log:
+    with open_private(ctx.files.equip_log, "ab") as log:
         async with line.talk("equip", args) as talk:
             async for kind, payload in talk.frames():
                 if kind == wire.DATA:

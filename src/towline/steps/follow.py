@@ -11,6 +11,7 @@ from towline.context import Context
 from towline.core.run import Wish
 from towline.core.stream import LogPart, LogStream
 from towline.core.units import seconds_text, usd_text
+from towline.home import open_private
 from towline.line import Line
 from towline.onboard import wire
 
@@ -99,8 +100,8 @@ class _Follower:
         now = self.ctx.clock.now()
         if now - self._noted_at >= 1.0:
             self._noted_at = now
-            with self.ctx.files.log_times.open("a") as times:
-                times.write(json.dumps({"at": now, "size_bytes": size_bytes}) + "\n")
+            with open_private(self.ctx.files.log_times, "ab") as times:
+                times.write(json.dumps({"at": now, "size_bytes": size_bytes}).encode() + b"\n")
 
     def _watch_idle(self, idle_s: float) -> None:
         if idle_s >= self.ctx.task.limits.stall_after and not self._idle_told:
@@ -178,7 +179,7 @@ def _judged(ctx: Context, state: dict[str, Any], limit: str | None) -> dict[str,
     if limit is not None:
         raise errors.TrainingFailed(limit, hint="raise the limit in the task file and run it again")
     if ctx.run.wish is Wish.STOP:
-        return result
+        return result | {"stopped": "by the user's wish"}
     if ended is None:
         guard = (state.get("guard") or {}).get("reason")
         message = f"the training was interrupted: {guard or 'its supervisor is gone (a reboot?)'}"

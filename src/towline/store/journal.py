@@ -321,9 +321,9 @@ class Journal:
                 str(step),
                 number,
             )
-            self._event(f"step_{outcome}", {"step": step, "attempt": number, **result})
+            self._event(f"step_{outcome}", {"step": step, "attempt": number, "result": result})
 
-    def event(self, kind: str, **data: Any) -> None:
+    def event(self, kind: str, /, **data: Any) -> None:
         """Record one event."""
         with self._guarded():
             self._event(kind, data)
