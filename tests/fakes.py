@@ -55,15 +55,35 @@ class LocalDialer:
         for process in self.processes:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
+            process._transport.close()  # first: with an unread pipe, wait() would never return
             await process.wait()
-            process._transport.close()
         self._hung.clear()
 
 
 class LocalRemote:
     def __init__(self, dialer):
         self._dialer = dialer
-        self.is_cut = False
+        self._cut = asyncio.Event()
+
+    @property
+    def is_cut(self):
+        return self._cut.is_set()
+
+    def cut(self):
+        """Break the connection: whoever waits on it is told."""
+        self._cut.set()
+
+    async def unless_cut(self, work):
+        """Await something, or the cut."""
+        tasks = [asyncio.ensure_future(work), asyncio.ensure_future(self._cut.wait())]
+        try:
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            self._require()
+            return tasks[0].result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     async def run(self, argv, stdin=b""):
         channel = await self.open(argv)
@@ -99,11 +119,11 @@ class LocalRemote:
             raise errors.TransferError(str(error)) from error
         progress(len(data[:cut]))
         if cut is not None:
-            self.is_cut = True
+            self.cut()
             raise errors.ConnectionLost("cut while copying")
 
     async def close(self):
-        self.is_cut = True
+        self.cut()
 
     def _require(self):
         if self.is_cut:
@@ -117,9 +137,7 @@ class LocalChannel:
         self._stderr = asyncio.create_task(process.stderr.read())
 
     async def read(self, n):
-        self._require()
-        data = await self._process.stdout.read(n)
-        self._require()
+        data = await self._remote.unless_cut(self._process.stdout.read(n))
         if self._down is not None:
             if len(data) > self._down:
                 self._cut()
@@ -139,7 +157,7 @@ class LocalChannel:
     async def _feed(self, data):
         try:
             self._process.stdin.write(data)
-            await self._process.stdin.drain()
+            await self._remote.unless_cut(self._process.stdin.drain())
         except (BrokenPipeError, ConnectionResetError) as error:
             raise errors.ConnectionLost("the command ended") from error
 
@@ -147,7 +165,7 @@ class LocalChannel:
         self._process.stdin.close()
 
     async def wait(self):
-        out = await self._process.stdout.read()
+        out = await self._remote.unless_cut(self._process.stdout.read())
         status = await self._process.wait()
         return Completed(-1 if status < 0 else status, out, await self._stderr)
 
@@ -159,7 +177,7 @@ class LocalChannel:
             self._process.stdin.close()
 
     def _cut(self):
-        self._remote.is_cut = True
+        self._remote.cut()
         self._require()
 
     def _require(self):

@@ -44,11 +44,13 @@ class TowlineError(Exception):
     retryable = False
     #: the run stays active and the instance stays up, so that `towline resume` can go on
     resumable = False
+    #: what to do next, where the raiser knows nothing better
+    usual_hint: str | None = None
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self.hint = hint or self.usual_hint
 
     @property
     def kind(self) -> str:
@@ -71,15 +73,20 @@ class CredentialsError(TowlineError):
 class ProviderError(TowlineError):
     """The provider refused."""
 
+    usual_hint = "nothing is rented; try again later, or another offer"
     exit_code = 4
 
 
 class ProviderAuthError(ProviderError):
     """The provider does not accept the key."""
 
+    usual_hint = "check the provider's API key"
+
 
 class QuotaExceeded(ProviderError):
     """The account may not rent more."""
+
+    usual_hint = "end what else runs on the account, or ask the provider for a higher quota"
 
 
 class NoCapacity(ProviderError):
@@ -89,6 +96,7 @@ class NoCapacity(ProviderError):
 class ProviderUnavailable(ProviderError):
     """The provider's API does not answer, or answers with a passing failure."""
 
+    usual_hint = "the provider's API may be down; try again in a few minutes"
     retryable = True
 
 
@@ -99,6 +107,7 @@ class ProviderReplyError(ProviderError):
 class InstanceLost(ProviderError):
     """The instance died or was taken away."""
 
+    usual_hint = "what had come home is kept; start the run again"
     exit_code = 5
 
 
@@ -116,6 +125,7 @@ class ConnectionLost(RemoteError):
     """The connection to the instance broke; what runs there goes on."""
 
     retryable = True
+    usual_hint = "`towline resume` takes the run up where it was"
     resumable = True
 
 
@@ -133,6 +143,8 @@ class HostKeyMismatch(RemoteError):
 
 class CommandFailed(RemoteError):
     """One of towline's own commands failed on the instance."""
+
+    usual_hint = "try again; if it stays so, `towline doctor` and the run's events say more"
 
 
 class Fenced(RemoteError):
@@ -154,9 +166,17 @@ class SourceChanged(TransferError):
 class RemoteDiskFull(TransferError):
     """The instance has no room for it."""
 
+    usual_hint = (
+        "ask for a larger disk (`resources: {disk_gb: ...}`), or leave files out by .towlineignore"
+    )
+
 
 class ChecksumMismatch(TransferError):
     """What arrived is not what was sent."""
+
+    usual_hint = (
+        "`towline resume` sends it again; if it stays so, suspect the disk or the memory there"
+    )
 
 
 class LocalWriteError(TransferError):

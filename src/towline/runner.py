@@ -63,14 +63,14 @@ async def _take_step(ctx: Context, name: StepName) -> list[Exception]:
         raise  # nothing of ours counts any more
     except errors.TowlineError as error:
         body = error_json(error, name)
-        if error.resumable:
+        if error.resumable or _would_lose_the_model(error, name):
             ctx.journal.event("error", **body)
             raise
         ctx.journal.fail(body)
         ctx.journal.finish(name, number, Outcome.FAILED, {"error": error.message})
     except Exception as bug:
-        if name is StepName.RELEASE:
-            raise  # nothing is left to try; the run stays active, and says so
+        if name in (StepName.GATHER, StepName.RELEASE):
+            raise  # the model is not safe, or nothing is left to try: the run stays active
         # rule 6, money first: what can be saved is brought home and the instance is released
         message = f"towline failed inside: {bug!r}"
         ctx.journal.fail(
@@ -82,6 +82,15 @@ async def _take_step(ctx: Context, name: StepName) -> list[Exception]:
     else:
         ctx.journal.finish(name, number, Outcome.DONE, result)
     return []
+
+
+def _would_lose_the_model(error: errors.TowlineError, name: StepName) -> bool:
+    """Whether to hold on: a failing way home is no reason to end the instance with the model.
+
+    The guard there ends it after `gather_grace`, so that it does not bill for ever.
+    """
+    lost = (errors.RemoteError, errors.TransferError)
+    return name is StepName.GATHER and isinstance(error, lost)
 
 
 async def _watched(ctx: Context, name: StepName) -> dict[str, Any]:

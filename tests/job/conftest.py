@@ -66,11 +66,13 @@ class Job:
         instances = [one.name for one in folder.iterdir()] if folder.exists() else []
         return instances + [process.pid for process in self.processes()]
 
-    def processes(self):
+    def processes(self, names=("HOME",)):
+        """Living processes of this home's instances; with TOWLINE_HOME, also its drivers."""
         found = []
         for process in psutil.process_iter():
             try:
-                if str(self.home) in process.environ().get("HOME", ""):
+                environment = process.environ()
+                if any(str(self.home) in environment.get(n, "") for n in names):
                     found.append(process)
             except psutil.Error:
                 continue  # ended meanwhile, or not ours to see
@@ -82,6 +84,6 @@ def job():
     root = Path(tempfile.mkdtemp(prefix="tl-job-"))
     made = Job(root)
     yield made
-    for process in made.processes():
+    for process in made.processes(("HOME", "TOWLINE_HOME")):
         process.kill()
     shutil.rmtree(root, ignore_errors=True)

@@ -10,6 +10,8 @@ import time
 
 import pytest
 
+from tests.job.test_bad_input import POWERLESS, needs_setpriv
+
 TOKEN = "canary-5f2a9c8e7d6b/+value"
 
 
@@ -78,6 +80,19 @@ def test_kept_instance_can_be_looked_at_and_is_ended_by_stop(job):
     assert job.run("ssh", "job", "--", "cat towline/*/output/model.pt").stdout == "1\n"
     job.run("stop", "job", check=0)
     assert job.status()["state"] == "succeeded"
+    assert job.left() == []
+
+
+@needs_setpriv
+def test_model_that_cannot_be_written_here_waits_on_the_instance(job):
+    results = job.project / "runs" / "job"
+    job.task(f"echo 1 > $TOWLINE_OUTPUT/model.pt; chmod 555 {results}")
+    done = job.run("train", "-y", prefix=POWERLESS, check=5)
+    assert "towline resume" in done.stderr
+    assert job.left() != []  # never terminated before its model is safe
+    results.chmod(0o755)
+    job.run("resume", prefix=POWERLESS, check=0)
+    assert (results / "model.pt").read_text() == "1\n"
     assert job.left() == []
 
 

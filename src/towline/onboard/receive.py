@@ -79,7 +79,7 @@ def _take(request, pipe, rows, staging, wanted):
                 writer.write(number, offset, data)
             pulse(arrived=writer.bytes, files=writer.files)
     except ValueError as error:
-        raise Refusal("garbled", "the data can't be read: %s" % error) from error
+        raise Refusal("checksum", "data arrived damaged: %s" % error) from error
     finally:
         writer.close()
     if kind != wire.END:

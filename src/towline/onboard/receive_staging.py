@@ -60,9 +60,10 @@ class Staging:
             return False
         if _inode(self.tree) == record["inode"]:
             self._publish()
-        return _inode(self.final) == record["inode"] and all(
-            _stands(self.final, row) for row in rows
-        )
+        if _inode(self.final) != record["inode"]:
+            return False
+        safe_files.remove_tree(self.folder)  # what a publishing that was cut short left behind
+        return all(_stands(self.final, row) for row in rows)
 
     def _prepare(self, rows):
         """Make the folders and take back into objects what an interrupted build had moved."""
@@ -154,6 +155,7 @@ class Staging:
         """
         self._prepare(rows)
         self._verify(rows)
+        self._forget_equal()
         try:
             self._build(rows)
         except OSError as error:
@@ -162,6 +164,12 @@ class Staging:
         record = {"digest": self.digest, "inode": _inode(self.tree)}
         daemon.write_json(self._record, record)
         self._publish()
+
+    def _forget_equal(self):
+        """Drop the record of an equal upload that is gone: its inode's number may be used again."""
+        record = daemon.read_json(self._record)
+        if record is not None and record["digest"] == self.digest:
+            os.unlink(self._record)
 
     def _verify(self, rows):
         bad = []

@@ -70,14 +70,14 @@ async def upload(
     meter = Meter("upload", report)
     while True:
         meter.expect(scan.manifest.size_bytes, scan.manifest.file_count)
-        job = Job(line=line, found=scan, name=name, codecs=tuple(codecs), meter=meter)
+        job = await Job.of(line, scan, name, codecs, meter)
         try:
             way = await _by_some_way(job, mode)
         except FileChanged as one:
             scan = await _scanned_anew(scan, one.path, changed)
             meter.note(f"{shown(one.path)} changed while it was sent; it is sent anew")
         else:
-            return meter.result(way, scan.manifest.digest())
+            return meter.result(way, job.digest)
 
 
 async def _scanned_anew(scan: Scan, path: str, changed: set[str]) -> Scan:

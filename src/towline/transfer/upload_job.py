@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 import zlib
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,13 +25,35 @@ Remark = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One upload: what goes, under which name, and what both sides can do."""
+    """One upload: what goes, under which name, and what both sides can do.
+
+    ``lines`` and ``digest`` are the manifest's, made once.
+    """
 
     line: Line
     found: Scan
     name: str
     codecs: tuple[str, ...]
     meter: Meter
+    lines: bytes
+    digest: str
+
+    @classmethod
+    async def of(
+        cls, line: Line, found: Scan, name: str, codecs: Sequence[str], meter: Meter
+    ) -> Job:
+        """Make a job; a large manifest takes a moment, in a thread."""
+        lines = await asyncio.to_thread(found.manifest.lines)
+        digest = hashlib.sha256(lines).hexdigest()
+        return cls(
+            line=line,
+            found=found,
+            name=name,
+            codecs=tuple(codecs),
+            meter=meter,
+            lines=lines,
+            digest=digest,
+        )
 
     @property
     def codec(self) -> str:
@@ -42,7 +65,7 @@ class Job:
         """Arguments of every verb that takes a manifest."""
         return {
             "name": self.name,
-            "manifest_sha256": self.found.manifest.digest(),
+            "manifest_sha256": self.digest,
             "manifest_codec": "zlib" if "zlib" in self.codecs else "stored",
             "total_bytes": self.found.manifest.size_bytes,
             "codec": self.codec,
@@ -51,7 +74,7 @@ class Job:
 
     async def send_manifest(self, talk: Talk) -> None:
         """Send the manifest's frames and END."""
-        lines = self.found.manifest.lines()
+        lines = self.lines
         if "zlib" in self.codecs:
             lines = await asyncio.to_thread(zlib.compress, lines, 6)
         for part in _parts(lines):
@@ -59,11 +82,12 @@ class Job:
         await talk.send(wire.END)
         self.meter.sent(len(lines))
 
-    def show(self, plan: Plan) -> None:
-        """Report what is there already."""
+    def show(self, plan: Plan, arrived: int = 0, files: int = 0) -> None:
+        """Report what was there when the plan was made, and what has arrived since."""
         manifest = self.found.manifest
         self.meter.arrived(
-            manifest.size_bytes - plan.left_bytes, manifest.file_count - len(plan.pieces)
+            manifest.size_bytes - plan.left_bytes + arrived,
+            manifest.file_count - len(plan.pieces) + files,
         )
 
     def require_proof(self, result: dict[str, Any]) -> None:
@@ -74,7 +98,7 @@ class Job:
         """
         manifest = self.found.manifest
         proof = (result["manifest_sha256"], result["files"], result["bytes"])
-        if proof != (manifest.digest(), manifest.file_count, manifest.size_bytes):
+        if proof != (self.digest, manifest.file_count, manifest.size_bytes):
             message = f"the instance reports another {self.name} than the one that was sent"
             raise ChecksumMismatch(message, hint="`towline resume` sends it again")
 

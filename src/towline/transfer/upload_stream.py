@@ -33,7 +33,8 @@ async def stream(job: Job) -> None:
     """
     for last in (False,) * (ROUNDS - 1) + (True,):
         try:
-            while not await job.line.persist(lambda: _Attempt(job).run()):
+            receiver = _Stream(job)
+            while not await job.line.persist(receiver.attempt):
                 pass  # bytes got through before it broke: the time to reconnect starts anew
         except ChecksumMismatch as damaged:
             if last:
@@ -43,22 +44,25 @@ async def stream(job: Job) -> None:
             return
 
 
-class _Attempt:
-    """One talk with the receiver."""
+class _Stream:
+    """The talks with the receiver, one after the other."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
-        self._plan: asyncio.Future[Plan] = asyncio.get_running_loop().create_future()
-        self._arrived = 0
+        self._plan: asyncio.Future[Plan] = asyncio.Future()
+        self._left: int | None = None  # bytes that were missing when last asked
+        self._got_through = False
 
-    async def run(self) -> bool:
+    async def attempt(self) -> bool:
         """Talk once; False when the line broke after bytes had got through."""
         job = self._job
+        self._plan = asyncio.Future()
+        self._got_through = False
         try:
             async with job.line.talk("receive", job.request()) as talk:
                 result = await converse(talk, self._write(talk), self._heard)
         except ConnectionLost:
-            if self._arrived:
+            if self._got_through:
                 return False
             raise
         job.require_proof(result)
@@ -72,22 +76,20 @@ class _Attempt:
             return
         sent = await send_pieces(talk, job.found, plan.pieces, job)
         end = {"files": sent.files, "bytes": sent.bytes}
-        await talk.send_json(wire.END, end | {"manifest_sha256": job.found.manifest.digest()})
+        await talk.send_json(wire.END, end | {"manifest_sha256": job.digest})
 
     def _heard(self, remark: Remark) -> None:
         job = self._job
         if "want" in remark and not self._plan.done():
             plan = Plan.read(remark, job.found.manifest)
             self._plan.set_result(plan)
+            # what the last talk sent shows only now if it broke soon
+            self._got_through = self._left is not None and plan.left_bytes < self._left
+            self._left = plan.left_bytes
             job.show(plan)
         elif "arrived" in remark and self._plan.done():
-            plan = self._plan.result()
-            self._arrived = remark["arrived"]
-            manifest = job.found.manifest
-            job.meter.arrived(
-                manifest.size_bytes - plan.left_bytes + self._arrived,
-                manifest.file_count - len(plan.pieces) + remark["files"],
-            )
+            self._got_through = True
+            job.show(self._plan.result(), remark["arrived"], remark["files"])
 
 
 @dataclass(slots=True)
