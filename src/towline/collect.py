@@ -69,4 +69,4 @@ async def fetch(
         if hashes[path] is not None
     ]
     done = await download(line, layout.root, items, into, report)
-    return done, {item.path: item.sha256 for item in items}
+    return done, {item.path: item.sha256 for item in items} | done.changed

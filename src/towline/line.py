@@ -39,6 +39,7 @@ _ERRORS: dict[str, type[errors.TowlineError]] = {
     "checksum": errors.ChecksumMismatch,
     "equip": errors.EquipFailed,
     "eof": errors.ConnectionLost,
+    "refused": errors.TransferError,
 }
 
 

@@ -60,7 +60,7 @@ def main(argv=None):
             pipe.contact = os.path.join(request["root"], ".towline", "contact")
         if verb in verbs.MUTATING:
             fence.check(request)
-        pipe.send_json(wire.RESULT, verbs.VERBS[verb](request, pipe))
+        pipe.send_json(wire.RESULT, verbs.find(verb)(request, pipe))
     except wire.Refusal as refusal:
         pipe.send_json(wire.ERROR, refusal.body)
     except OSError as error:

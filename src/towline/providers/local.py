@@ -152,7 +152,7 @@ class LocalProvider:
         box = Box(self._base / draft.id.removeprefix(".new-"))
         try:
             self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._sweep_drafts()
+            self._sweep_drafts(tag)
             draft.folder.mkdir(mode=0o700)
             lock = draft.lock()
             with socket.socket() as reserved, os.fdopen(lock):
@@ -193,10 +193,14 @@ class LocalProvider:
             "ssh_fault": self._faults.strike("ssh"),
         }
 
-    def _sweep_drafts(self) -> None:
-        """Remove drafts that a killed create left long ago; no process was ever started in one."""
+    def _sweep_drafts(self, tag: str) -> None:
+        """Remove drafts that a killed create left; no process was ever started in one.
+
+        A run has one driver, so those of this tag are nobody's; others once they are old.
+        """
         for draft in self._base.glob(".new-*"):
-            if time.time() - draft.stat().st_mtime > _ABANDONED_S:
+            is_ours = draft.name.startswith(f".new-{tag}-")
+            if is_ours or time.time() - draft.stat().st_mtime > _ABANDONED_S:
                 remove_tree(draft)
 
     def _read(self, box: Box, state: dict[str, Any]) -> Instance:
