@@ -7,7 +7,7 @@ N ?= 200
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format crash bench docs coverage clean debian
+.PHONY: help demo test lint format crash cuts bench docs coverage clean debian
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ format: .venv/.lint  ## Bring the code into the one format
 
 crash: debian .venv/.test  ## Kill the driver at N random moments: make crash N=200
 	TOWLINE_CRASH_RUNS=$(N) $(PYTEST) tests/crash -m crash --timeout 0 $(ARGS)
+
+cuts: debian .venv/.test  ## Cut the link to a real OpenSSH server for 20 s in each long step
+	TOWLINE_CUT_S=20 $(PYTEST) tests/netns --timeout 0 $(ARGS)
 
 bench: debian .venv/.test  ## Run every benchmark; results in build/bench/*.json
 	@mkdir -p build/bench

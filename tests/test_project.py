@@ -23,7 +23,7 @@ def base(tmp_path):
 
 def project(base, **keys):
     task = TaskSpec(**{"command": "python train.py", "code": ".", **keys})
-    return Project(task, base, str(base / "runs" / "r"))
+    return Project(task, base, str(base / "runs" / "r"), base / "home")
 
 
 def test_relative_paths_start_from_the_task_file(base):
@@ -46,10 +46,10 @@ def test_what_the_task_does_not_name_is_not_sent(base):
 
 def test_results_and_the_dataset_are_no_part_of_the_code(base):
     found = project(base, dataset="dataset")
-    assert set(found.excluded("code")) == {base / "runs", base / "dataset"}
-    assert set(found.excluded("dataset")) == {base / "runs"}
-    elsewhere = Project(found.task, base, str(base / "results"))
-    assert set(elsewhere.excluded("dataset")) == {base / "results"}
+    assert set(found.excluded("code")) == {base / "home", base / "runs", base / "dataset"}
+    assert set(found.excluded("dataset")) == {base / "home", base / "runs"}
+    elsewhere = Project(found.task, base, str(base / "results"), base / "home")
+    assert set(elsewhere.excluded("dataset")) == {base / "home", base / "results"}
 
 
 def test_a_dataset_inside_the_code_is_reached_by_the_same_path(base):

@@ -86,7 +86,7 @@ class Towline:
         Raises:
             SpecError: Names what, where, why, and what to do.
         """
-        starting.check(task, base, results_root, self.redactor)
+        starting.check(task, base, results_root, self.redactor, self.home.path)
         self.provider(provider_name(task))
 
     def create(self, task: TaskSpec, base: Path, results_root: Path | None = None) -> RunRecord:

@@ -15,6 +15,7 @@ from towline.core.task import TaskSpec
 from towline.ending import prove_gone
 from towline.line import Line
 from towline.ports import Clock, Dialer, Provider
+from towline.project import Project
 from towline.transfer.meter import TransferProgress
 
 if TYPE_CHECKING:
@@ -47,6 +48,10 @@ class Context:
     _asked_at: float = 0.0
     _live_at: dict[str, float] = field(default_factory=dict)
     _rate_from: dict[str, tuple[float, int]] = field(default_factory=dict)
+
+    def project(self) -> Project:
+        """The task's local side."""
+        return Project(self.task, self.base, self.run.results_dir, home=self.files.home)
 
     # -- what earlier steps found ---------------------------------------------------------------
 

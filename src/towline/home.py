@@ -18,6 +18,11 @@ class RunFiles:
     folder: Path
 
     @property
+    def home(self) -> Path:
+        """The TOWLINE_HOME that it is in."""
+        return self.folder.parents[1]
+
+    @property
     def private_key(self) -> Path:
         """The run's SSH key, deleted at release."""
         return self.folder / "key"

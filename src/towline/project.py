@@ -22,6 +22,7 @@ class Project:
     task: TaskSpec
     base: Path
     results_dir: str
+    home: Path  # TOWLINE_HOME, which is never uploaded
 
     def sources(self) -> dict[str, Path]:
         """What is uploaded, by its name on the instance, in the order it is sent."""
@@ -39,9 +40,10 @@ class Project:
         return self._path(self.task.code)
 
     def excluded(self, name: str) -> tuple[Path, ...]:
-        """Local paths that are not part of an upload: results, and the dataset inside the code."""
+        """Local paths that are no part of an upload: results, towline's own state, and for the code
+        the dataset inside it."""
         results = Path(self.results_dir)
-        inside = [results.parent if results.parent.name == "runs" else results]
+        inside = [self.home, results.parent if results.parent.name == "runs" else results]
         if name == "code" and self.dataset is not None:
             inside.append(self.dataset)
         return tuple(inside)

@@ -24,13 +24,15 @@ _UNSET_HINT = (
 )
 
 
-def check(task: TaskSpec, base: Path, results_root: Path | None, redactor: Redactor) -> None:
+def check(
+    task: TaskSpec, base: Path, results_root: Path | None, redactor: Redactor, home: Path
+) -> None:
     """Find what is wrong with a task; nothing is stored.
 
     Raises:
         SpecError: Names what, where, why, and what to do.
     """
-    project = Project(task, base, str(_root(results_root) / "any"))
+    project = Project(task, base, str(_root(results_root) / "any"), home)
     project.check()
     _check_secrets(task, redactor)
     for name, source in project.sources().items():

@@ -56,7 +56,7 @@ async def _print_log(
         if over:
             break
         await towline.clock.sleep(_FOLLOW_S)
-    if follow:
+    if follow and not out.is_closed:
         towline.ended(run.id)
 
 

@@ -31,7 +31,7 @@ async def act(ctx: Context) -> dict[str, Any]:
         SourceChanged: A local file keeps changing.
         ConnectionLost: The line could not be taken up again; the rest can be sent later.
     """
-    project = Project(ctx.task, ctx.base, ctx.run.results_dir)
+    project = ctx.project()
     connected = ctx.result(StepName.CONNECT)
     ctx.status("reading local files")
     sizes = await asyncio.to_thread(_scan_all, project, hash_files=False)

@@ -10,12 +10,12 @@ from towline.context import Context
 from towline.core.run import StepName
 from towline.home import open_private
 from towline.onboard import wire
-from towline.project import Project, requirements_key
+from towline.project import requirements_key
 
 
 async def look(ctx: Context) -> dict[str, Any] | None:
     """Nothing to do without requirements; an existing venv is found by `act` in one call."""
-    project = Project(ctx.task, ctx.base, ctx.run.results_dir)
+    project = ctx.project()
     return None if project.requirements() else {"venv": None, "tool": None, "cached": False}
 
 
@@ -25,7 +25,7 @@ async def act(ctx: Context) -> dict[str, Any]:
     Raises:
         EquipFailed: The installer's own reason.
     """
-    lines = Project(ctx.task, ctx.base, ctx.run.results_dir).requirements()
+    lines = ctx.project().requirements()
     connected = ctx.result(StepName.CONNECT)
     key = requirements_key(
         lines, connected["python_version"], ctx.result(StepName.DELIVER).get("code_sha256")

@@ -9,7 +9,6 @@ from towline import errors
 from towline.context import Context
 from towline.core.layout import RemoteLayout
 from towline.core.run import StepName
-from towline.project import Project
 
 
 async def look(ctx: Context) -> dict[str, Any] | None:
@@ -53,7 +52,7 @@ def _started(ctx: Context, state: dict[str, Any]) -> dict[str, Any]:
 
 def _request(ctx: Context, layout: RemoteLayout) -> dict[str, Any]:
     venv = ctx.result(StepName.EQUIP).get("venv")
-    project = Project(ctx.task, ctx.base, ctx.run.results_dir)
+    project = ctx.project()
     env = {
         "TOWLINE_RUN_ID": ctx.run.id,
         "TOWLINE_DATASET": project.remote_dataset(layout),
