@@ -74,9 +74,8 @@ def log_lines(root):
     with subprocess.Popen(
         [*towline, "logs", "-f"], stdout=subprocess.PIPE, text=True, **run
     ) as logs:
-        for line in logs.stdout:
-            if line.startswith("at "):
-                ages.append(time.time() - float(line.split()[1]))
+        shown = (line for line in logs.stdout if line.startswith("at "))
+        ages.extend(time.time() - float(line.split()[1]) for line in shown)
     subprocess.run([*towline, "wait"], check=False, capture_output=True, **run)
     return ages[20:]  # the first ones were printed before `logs` had started
 
