@@ -11,6 +11,7 @@ from towline.core.units import count_text, seconds_text, size_text
 from towline.line import Line
 
 _FIRST_PAUSE_S = 0.25
+_LEAST_PROBE_S = 0.5  # of the last probe before the limit
 
 
 async def look(_ctx: Context) -> dict[str, Any] | None:
@@ -51,7 +52,8 @@ async def _wait(ctx: Context, line: Line) -> dict[str, Any]:
     limits = ctx.task.limits
     began = ctx.clock.monotonic()
     while True:
-        found = await _try(ctx, line, limits.ssh_connect_timeout)
+        left = limits.ssh_timeout - (ctx.clock.monotonic() - began)
+        found = await _try(ctx, line, min(limits.ssh_connect_timeout, max(left, _LEAST_PROBE_S)))
         if isinstance(found, dict):
             return found
         await ctx.require_alive()
@@ -61,7 +63,8 @@ async def _wait(ctx: Context, line: Line) -> dict[str, Any]:
             hint = "try again, another image or offer, or a longer `limits: {ssh_timeout: ...}`"
             raise errors.NotReady(message, hint=hint)
         ctx.status(f"{found} ({seconds_text(waited)})")
-        await ctx.clock.sleep(min(max(_FIRST_PAUSE_S, waited / 30), limits.ssh_poll))
+        pause_s = min(max(_FIRST_PAUSE_S, waited / 30), limits.ssh_poll)
+        await ctx.clock.sleep(min(pause_s, limits.ssh_timeout - waited))
 
 
 async def _try(ctx: Context, line: Line, timeout_s: float) -> dict[str, Any] | str:
