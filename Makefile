@@ -32,8 +32,8 @@ format: .venv/.lint  ## Bring the code into the one format
 crash: debian .venv/.test  ## Kill the driver at N random moments: make crash N=200
 	TOWLINE_CRASH_RUNS=$(N) $(PYTEST) tests/crash -m crash --timeout 0 $(ARGS)
 
-cuts: debian .venv/.test  ## Cut the link to a real OpenSSH server for 20 s in each long step
-	TOWLINE_CUT_S=20 $(PYTEST) tests/netns --timeout 0 $(ARGS)
+cuts: debian .venv/.test  ## Cut the link to a real OpenSSH server: 20 s in each long step, and every 5 s
+	TOWLINE_CUT_S=20 TOWLINE_CUTS=6 TOWLINE_CUT_PAUSE_S=5 $(PYTEST) tests/netns --timeout 0 $(ARGS)
 
 bench: debian .venv/.test  ## Run every benchmark; results in build/bench/*.json
 	@mkdir -p build/bench

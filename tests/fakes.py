@@ -65,6 +65,9 @@ class LocalRemote:
         self._dialer = dialer
         self._cut = asyncio.Event()
 
+    def delay(self):
+        return None
+
     @property
     def is_cut(self):
         return self._cut.is_set()
@@ -201,7 +204,7 @@ class Far:
     def line(self, epoch=1):
         address = Address(host="fake", port=22, user="me", host_key="ssh-ed25519 AAAA")
         line = Line(self.dialer, address, None, RUN, epoch, self.clock)
-        line.python, line.home = self.python, str(self.home)
+        line.python, line.home, line.codecs = self.python, str(self.home), ("zlib",)
         return line
 
     def run(self, work):

@@ -10,7 +10,7 @@ from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
-from towline import errors, receipt, recover, runner, starting, taskfile, visit
+from towline import errors, planning, receipt, recover, runner, starting, taskfile, visit
 from towline.clock import RealClock
 from towline.context import Context
 from towline.core.instance import Offer, RunId, rank
@@ -22,6 +22,7 @@ from towline.line import Line
 from towline.ports import Provider
 from towline.starting import provider_name, secrets_of
 from towline.store.journal import Event, LedgerRow, Store
+from towline.transfer.scan import Scan
 
 _POLL_S = 0.1
 #: between two drivers of a run, the one that detaches and the one that takes over, nobody drives
@@ -80,14 +81,34 @@ class Towline:
         self.check(task, base, results_root)
         return self.create(task, base, results_root)
 
-    def check(self, task: TaskSpec, base: Path, results_root: Path | None = None) -> None:
-        """The first half of `start`: find what is wrong; nothing is stored.
+    def check(
+        self, task: TaskSpec, base: Path, results_root: Path | None = None
+    ) -> dict[str, Scan]:
+        """The first half of `start`: find what is wrong; nothing is stored. What would be sent.
 
         Raises:
             SpecError: Names what, where, why, and what to do.
         """
-        starting.check(task, base, results_root, self.redactor, self.home.path)
+        scans = starting.check(task, base, results_root, self.redactor, self.home.path)
         self.provider(provider_name(task))
+        return scans
+
+    async def plan(
+        self, task: TaskSpec, base: Path, uplink_bytes_per_s: float | None = None
+    ) -> dict[str, Any]:
+        """What a run of the task would do and cost: the object of `plan --json`; nothing is stored.
+
+        Raises:
+            TowlineError: As `check` and `quote`; RemoteError when the uplink can't be measured.
+        """
+        from towline.ssh.client import SshDialer  # noqa: PLC0415 - 0.3 s
+
+        scans = self.check(task, base)
+        offers = await self.quote(task)
+        address = offers[0].address
+        way = await planning.uplink(uplink_bytes_per_s, address, SshDialer(), self.clock)
+        features = self.provider(provider_name(task)).features
+        return await planning.plan(task, scans, offers, features, way)
 
     def create(self, task: TaskSpec, base: Path, results_root: Path | None = None) -> RunRecord:
         """The second half of `start`: make the results folder and store a run of a checked task.

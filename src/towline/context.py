@@ -47,7 +47,6 @@ class Context:
     _boarded: bool = False
     _asked_at: float = 0.0
     _live_at: dict[str, float] = field(default_factory=dict)
-    _rate_from: dict[str, tuple[float, int]] = field(default_factory=dict)
 
     def project(self) -> Project:
         """The task's local side."""
@@ -88,18 +87,16 @@ class Context:
         if progress.note:
             self.note(progress.note)
         final = progress.bytes >= progress.total_bytes
-        what = f"{progress.direction} of {progress.total_bytes}"
-        began, base = self._rate_from.setdefault(what, (self.clock.monotonic(), progress.bytes))
-        seconds = max(self.clock.monotonic() - began, 1e-3)
         value = {
-            "rate_bytes_per_s": round((progress.bytes - base) / seconds),
             "direction": progress.direction,
             "bytes": progress.bytes,
             "total_bytes": progress.total_bytes,
+            "rate_bytes_per_s": round(progress.rate_bytes_per_s),
             "files": progress.files,
             "total_files": progress.total_files,
-            "sent_bytes": progress.sent_bytes,
+            "eta_s": progress.eta_s,
             "connections": progress.connections,
+            "ratio": progress.ratio,
         }
         self._live("transfer", value | {"at": self.clock.now()}, now=final)
 

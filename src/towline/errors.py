@@ -19,6 +19,7 @@
     |   + Fenced                        exit 11  a newer driver owns the instance
     + TransferError                     exit 5
     |   + SourceChanged, RemoteDiskFull, ChecksumMismatch, LocalWriteError
+    |   + RemoteDiskFilled              resumable: there was room when it began
     + EquipFailed                       exit 3   requirements do not install
     + TrainingFailed                    exit 3
     + ArtifactMissing                   exit 3
@@ -169,6 +170,13 @@ class RemoteDiskFull(TransferError):
     usual_hint = (
         "ask for a larger disk (`resources: {disk_gb: ...}`), or leave files out by .towlineignore"
     )
+
+
+class RemoteDiskFilled(RemoteDiskFull):
+    """The instance had room when the upload began, and has none left; what has arrived is kept."""
+
+    usual_hint = "make room there (`towline ssh`), then `towline resume` sends the rest"
+    resumable = True
 
 
 class ChecksumMismatch(TransferError):

@@ -100,6 +100,25 @@ def train_sync(task: TaskSpec, *, base: Path | str = ".") -> Run:
         return pool.submit(lambda: asyncio.run(train(task, base=base))).result()
 
 
+async def plan(
+    task: TaskSpec, *, base: Path | str = ".", uplink_mbit: float | None = None
+) -> dict[str, Any]:
+    """Say what a run of a task would send, take and cost: the object of `plan --json`.
+
+    Args:
+        task: What to do; relative paths start from ``base``.
+        base: A local folder.
+        uplink_mbit: Your uplink in Mbit/s; without it, it is measured to ``resources.host``.
+
+    Raises:
+        SpecError: Something is wrong with the task.
+        RemoteError: The uplink can't be measured.
+    """
+    async with _opened() as towline:
+        rate = None if uplink_mbit is None else uplink_mbit * 1e6 / 8
+        return await towline.plan(task, Path(base), rate)
+
+
 async def resume(run: str | None = None) -> Run:
     """Take up a run whose driver died."""
     async with _opened() as towline:

@@ -36,6 +36,7 @@ _NOISE_LIMIT = 1 << 20  # bytes a login shell may print before our reply begins
 _ERRORS: dict[str, type[errors.TowlineError]] = {
     "fenced": errors.Fenced,
     "disk_full": errors.RemoteDiskFull,
+    "disk_filled": errors.RemoteDiskFilled,
     "checksum": errors.ChecksumMismatch,
     "equip": errors.EquipFailed,
     "eof": errors.ConnectionLost,
@@ -49,14 +50,17 @@ class Talk:
     def __init__(self, channel: Channel) -> None:
         self._channel = channel
         self._buffer = bytearray()
+        self._writing = asyncio.Lock()  # several may write; a frame is not to be torn
 
     async def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send one frame."""
-        await self._channel.write(wire.pack(kind, payload))
+        async with self._writing:
+            await self._channel.write(wire.pack(kind, payload))
 
     async def send_json(self, kind: bytes, value: Any) -> None:
         """Send one JSON frame."""
-        await self._channel.write(wire.pack_json(kind, value))
+        async with self._writing:
+            await self._channel.write(wire.pack_json(kind, value))
 
     async def skip_noise(self) -> None:
         """Read past anything a login shell printed, up to the reply's beginning.
@@ -156,6 +160,8 @@ class Line:
         self._lock = asyncio.Lock()
         self.python = "python3"
         self.home = ""
+        #: what the instance's Python can compress and decompress
+        self.codecs: tuple[str, ...] = ()
         #: called with True when the line breaks and with False when it is up again
         self.on_break: Callable[[bool, str], None] = lambda _broken, _why: None
         #: asked between redials; raises InstanceLost to end them
@@ -209,6 +215,7 @@ class Line:
         finally:
             channel.close()
         self.python, self.home = found["python"], found["home"]
+        self.codecs = tuple(found["codecs"])
         return found
 
     @asynccontextmanager

@@ -143,6 +143,12 @@ class Remote(Protocol):
             TransferError: The instance has no SFTP, or refused.
         """
 
+    def delay(self) -> float | None:
+        """How long a round trip takes now, as a multiple of the shortest one seen.
+
+        Well above 1 while bytes wait in a queue on the way. None where the system does not tell.
+        """
+
     async def close(self) -> None:
         """Hang up; never raises."""
 

@@ -151,7 +151,8 @@ def _cost(
 
 def _transfer(facts: dict[str, Any]) -> dict[str, Any]:
     now = facts.get("transfer") or {}
-    keys = ("direction", "bytes", "total_bytes", "rate_bytes_per_s")
+    keys = ("direction", "bytes", "total_bytes", "rate_bytes_per_s", "files", "total_files", "eta_s",
+            "connections", "ratio")  # fmt: skip
     return {key: now.get(key) for key in keys}
 
 

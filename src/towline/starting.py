@@ -15,7 +15,7 @@ from towline.core.run import RunRecord, RunState
 from towline.core.task import TaskSpec
 from towline.project import Project
 from towline.store.journal import Store
-from towline.transfer.scan import scan
+from towline.transfer.scan import Scan, scan
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
 _UNSET_HINT = (
@@ -26,8 +26,11 @@ _UNSET_HINT = (
 
 def check(
     task: TaskSpec, base: Path, results_root: Path | None, redactor: Redactor, home: Path
-) -> None:
+) -> dict[str, Scan]:
     """Find what is wrong with a task; nothing is stored.
+
+    Returns:
+        What would be sent, by its name on the instance.
 
     Raises:
         SpecError: Names what, where, why, and what to do.
@@ -35,9 +38,11 @@ def check(
     project = Project(task, base, str(_root(results_root) / "any"), home)
     project.check()
     _check_secrets(task, redactor)
-    for name, source in project.sources().items():
-        scan(source, exclude=project.excluded(name), hash_files=False)
     run_name(task, base)
+    return {
+        name: scan(source, exclude=project.excluded(name))
+        for name, source in project.sources().items()
+    }
 
 
 def create(

@@ -14,7 +14,7 @@ STATUS = {
     "instance": {"id", "address", "price_usd_per_hour", "state"},
     "progress": {"epoch", "total_epochs", "fraction", "eta_s", "metrics"},
     "cost": {"spent_usd", "projected_usd", "cap_usd"},
-    "transfer": {"direction", "bytes", "total_bytes", "rate_bytes_per_s"},
+    "transfer": {"direction", "bytes", "total_bytes", "rate_bytes_per_s", "files", "total_files", "eta_s", "connections", "ratio"},
     "model": {"path", "sha256", "size_bytes"},
     "error": {"kind", "message", "hint"},
     "created_at": None, "ended_at": None,

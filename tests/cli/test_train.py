@@ -7,8 +7,9 @@ import subprocess
 
 import pytest
 
+from towline.cli import arguments
 from towline.cli import run as run_module
-from towline.core.task import Limits, Resources, TaskSpec
+from towline.core.task import Resources, TaskSpec
 from towline.errors import SpecError
 
 GIVEN = dict.fromkeys(
@@ -24,7 +25,7 @@ def here(tmp_path, monkeypatch):
 
 
 def task_from(target=None, **given):
-    return run_module._task_from(target, GIVEN | given)
+    return arguments.task_from(target, GIVEN | given)
 
 
 def error_of(done):
@@ -102,15 +103,6 @@ def test_arguments_that_can_not_be_are_errors(here, given):
     with pytest.raises(SpecError) as caught:
         task_from(**given)
     assert caught.value.hint
-
-
-def test_the_ceiling_of_the_cost_is_the_lower_of_the_limits():
-    from towline.core.instance import Offer
-
-    offer = Offer(provider="p", type="t", price_usd_per_h=2.0)
-    task = TaskSpec(limits=Limits(max_cost=10, max_duration=3600 * 3))
-    assert "$6.00 at most" in run_module._ceiling_text(task, offer)
-    assert "no limit is set" in run_module._ceiling_text(TaskSpec(), offer)
 
 
 # -- asking ---------------------------------------------------------------------------------------

@@ -48,3 +48,17 @@ def test_two_tasks_share_no_mutable_default():
     one.artifacts.outputs.append("more")
     assert other.env == {}
     assert other.artifacts.outputs == ["output/**"]
+
+
+@pytest.mark.parametrize(
+    ("limits", "price", "ceiling"),
+    [
+        ({"max_cost": 10, "max_duration": Duration(3 * 3600)}, 2.0, 6.0),
+        ({"max_cost": 5, "max_duration": Duration(3 * 3600)}, 2.0, 5.0),
+        ({"max_cost": 5}, 2.0, 5.0),
+        ({"max_cost": 5}, 0.0, 0.0),
+        ({}, 2.0, None),
+    ],
+)
+def test_a_run_may_cost_the_lower_of_its_limits(limits, price, ceiling):
+    assert Limits(**limits).ceiling_usd(price) == ceiling

@@ -3,6 +3,8 @@
 # Its root is an overlay over this one, so that what it writes stays in FOLDER; it has its own
 # process ids, mounts and host name, and OpenSSH's server as process 1. Ending this script's child
 # ends everything in it. FOLDER/authorized_keys lets in; FOLDER/host_key is made beforehand.
+# Of the environment: KEEP=1 leaves what an earlier box of this folder wrote; HOME_SIZE gives root's home
+# a disk of its own, of that size; SSHD_OPTIONS are more options of sshd.
 set -eu
 namespace=$1 folder=$2
 shift 2
@@ -24,10 +26,12 @@ exec ip netns exec "$namespace" unshare --mount --pid --uts --ipc --fork --kill-
     cd /
     umount -l /old
     for program in $hidden; do rm -f "/usr/bin/$program" "/usr/local/bin/$program"; done
-    rm -rf /root/towline /root/.ssh
+    test -n "${KEEP:-}" || rm -rf /root/towline
+    test -z "${HOME_SIZE:-}" || mount -t tmpfs -o "size=$HOME_SIZE,mode=700" tmpfs /root
+    rm -rf /root/.ssh
     mkdir -m 700 /root/.ssh
     echo "$keys" > /root/.ssh/authorized_keys
     (umask 077; echo "$host" > /run/host_key)
     exec /usr/sbin/sshd -D -e -f /dev/null -h /run/host_key -o UsePAM=no -o StrictModes=no \
-      -o PermitRootLogin=prohibit-password -o "Subsystem=sftp internal-sftp"
+      -o PermitRootLogin=prohibit-password -o "Subsystem=sftp internal-sftp" ${SSHD_OPTIONS:-}
   '

@@ -5,6 +5,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 BOX = Path(__file__).with_name("box.sh")
+RELAY = Path(__file__).parents[2] / "bench" / "_link.py"
 RATE = "60mbit"  # slow enough that a cut falls into a transfer
 
 
@@ -22,6 +24,8 @@ def sh(*argv, check=True):
 class Link:
     """Two namespaces joined by a veth pair with a rate limit; nothing leads out of them."""
 
+    wire = "wire"
+
     def __init__(self, name):
         self.laptop, self.box = f"tl-{name}-laptop", f"tl-{name}-box"
         self.laptop_address, self.box_address = "198.18.0.1", "198.18.0.2"
@@ -30,6 +34,10 @@ class Link:
         for namespace in (self.laptop, self.box):
             sh("ip", "netns", "add", namespace)
             sh("ip", "-n", namespace, "link", "set", "lo", "up")
+        self._connect()
+        return self
+
+    def _connect(self):
         sh("ip", "-n", self.laptop, "link", "add", "wire", "type", "veth", "peer", "name", "wire",
            "netns", self.box)  # fmt: skip
         for namespace, address in (
@@ -40,7 +48,6 @@ class Link:
             sh("ip", "-n", namespace, "link", "set", "wire", "up")
             sh("tc", "-n", namespace, "qdisc", "add", "dev", "wire", "root", "tbf", "rate", RATE,
                "burst", "64kb", "latency", "100ms")  # fmt: skip
-        return self
 
     def __exit__(self, *_exc):
         for namespace in (self.laptop, self.box):
@@ -51,24 +58,40 @@ class Link:
 
     def cut(self, seconds):
         """Take the wire away for a while; connections are not told."""
-        sh("ip", "-n", self.laptop, "link", "set", "wire", "down")
+        sh("ip", "-n", self.laptop, "link", "set", self.wire, "down")
         time.sleep(seconds)
-        sh("ip", "-n", self.laptop, "link", "set", "wire", "up")
+        sh("ip", "-n", self.laptop, "link", "set", self.wire, "up")
 
     def reset(self):
         """Kill the SSH connections as they stand."""
         sh("ip", "netns", "exec", self.box, "ss", "-K", "sport", "=", ":22")
 
 
-class Box:
-    """The machine with sshd, as long as the block lasts."""
+class LossyLink(Link):
+    """The same over the benchmark's relay, with delay and loss: there, several connections help."""
 
-    def __init__(self, link, folder, hidden=()):
-        self.link, self.folder, self.hidden = link, folder, hidden
+    wire = "wan-a"
+
+    def _connect(self):
+        argv = [sys.executable, RELAY, "relay", self.laptop, self.box, "60e6", "0.01", "0.01"]
+        self._relay = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
+        assert self._relay.stdout.readline() == "up\n"
+
+    def __exit__(self, *exc):
+        self._relay.terminate()
+        self._relay.communicate(timeout=10)
+        super().__exit__(*exc)
+
+
+class Box:
+    """The machine with sshd, as long as the block lasts; ``options`` are box.sh's environment."""
+
+    def __init__(self, link, folder, hidden=(), **options):
+        self.link, self.folder, self.hidden, self.options = link, folder, hidden, options
         self.identity, self.known_hosts = folder / "id", folder / "known_hosts"
 
     def __enter__(self):
-        for key in ("id", "host_key"):
+        for key in () if self.identity.exists() else ("id", "host_key"):
             sh("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.folder / key))
         shutil.copy(self.folder / "id.pub", self.folder / "authorized_keys")
         host_key = (self.folder / "host_key.pub").read_text()
@@ -76,7 +99,7 @@ class Box:
         self.log = (self.folder / "sshd.log").open("w")
         self.process = subprocess.Popen(
             ["bash", BOX, self.link.box, self.folder, *self.hidden],
-            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log,
+            stdin=subprocess.DEVNULL, stdout=self.log, stderr=self.log, env=os.environ | self.options,
         )  # fmt: skip
         deadline = time.monotonic() + 20
         while "Server listening" not in (self.folder / "sshd.log").read_text():
@@ -105,4 +128,10 @@ def folder():
 @pytest.fixture
 def link():
     with Link(f"{os.getpid()}") as made:
+        yield made
+
+
+@pytest.fixture
+def lossy_link():
+    with LossyLink(f"{os.getpid()}") as made:
         yield made

@@ -182,12 +182,15 @@ class Machine:
         """Pid of the supervisor: the parent of the training."""
         return psutil.Process(self.marker("job")["pid"]).ppid()
 
-    def processes(self):
-        """Living processes with this home, not only those of this run."""
+    def processes(self, *, of_run=False):
+        """Living processes with this home; all of them, or those of this run alone."""
         found = []
         for process in psutil.process_iter():
             with contextlib.suppress(psutil.Error):
-                if process.environ().get("HOME") != str(self.home):
+                env = process.environ()
+                if env.get("HOME") != str(self.home):
+                    continue
+                if of_run and env.get("TOWLINE_RUN_ID") != self.run:
                     continue
                 if process.status() != psutil.STATUS_ZOMBIE:
                     found.append(process)

@@ -38,7 +38,7 @@ def test_leaving_ends_all_of_the_run_and_nothing_else(machine, bystander):
     machine.start(f"trap '' TERM; {escaped}; echo up; while :; do sleep 0.05; done")
     machine.ask("guard", lifetime_s=None, grace_s=3600.0, end_argv=None)
     wait_for(lambda: machine.log() == b"up\n")
-    ours = [p for p in machine.processes() if p.environ().get("TOWLINE_RUN_ID") == machine.run]
+    ours = machine.processes(of_run=True)
     assert len(ours) >= 6
     said = machine.ask("leave")
     assert said == {"processes_left": 0, "folder_gone": True}

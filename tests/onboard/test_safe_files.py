@@ -1,32 +1,38 @@
 """Hostile manifests: nothing is ever written outside of the run's folder."""
 
 import hashlib
-import io
 import json
 import os
-import zlib
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from towline.onboard import safe_files, wire
+from towline.onboard import receive_build, safe_files, wire
 from towline.onboard.receive_staging import Staging
+from towline.onboard.rows import Rows
 
 X = hashlib.sha256(b"x").hexdigest()
 
 
-def frames(rows, sha256=None):
-    """A request and a pipe that holds the manifest's frames."""
-    lines = b"".join(json.dumps(row).encode("ascii") + b"\n" for row in rows)
-    request = {
-        "manifest_sha256": sha256 or hashlib.sha256(lines).hexdigest(),
-        "manifest_codec": "zlib",
-        "name": "dataset",
-    }
-    stdin = wire.pack(wire.DATA, zlib.compress(lines)) + wire.pack(wire.END)
-    return request, wire.Pipe(io.BytesIO(stdin), io.BytesIO())
+def lines_of(rows):
+    return b"".join(json.dumps(row).encode("ascii") + b"\n" for row in rows)
+
+
+def read(folder, rows, batch=100):
+    """Check rows as the receiver does when they come in batches."""
+    made = Rows(os.fsencode(folder / "rows"), write=True)
+    try:
+        for at in range(0, len(rows), batch):
+            made.add(lines_of(rows[at : at + batch]))
+        for row in list(made):
+            if row.kind == "l":
+                made.require_inside(row)
+    except wire.Refusal:
+        made.close()
+        raise
+    return made
 
 
 def file(path, **more):
@@ -88,25 +94,22 @@ HOSTILE = {
 }
 
 
+@pytest.mark.parametrize("batch", [1, 100])
 @pytest.mark.parametrize("name", HOSTILE)
-def test_hostile_manifests_are_refused(name):
-    request, pipe = frames(HOSTILE[name])
+def test_hostile_manifests_are_refused(tmp_path, name, batch):
     with pytest.raises(wire.Refusal) as caught:
-        safe_files.read_manifest(request, pipe)
+        read(tmp_path, HOSTILE[name], batch)
     assert caught.value.body["kind"] == "refused"
 
 
-def test_harmless_oddities_are_accepted():
+@pytest.mark.parametrize("batch", [1, 100])
+def test_harmless_oddities_are_accepted(tmp_path, batch):
     rows = [
         folder("a"), link("a/up", ".."), link("a/z", "../z\n"), file("b\\c"), link("l", "a/up/a/./z"), file("z\n"),
     ]  # fmt: skip
-    assert len(safe_files.read_manifest(*frames(rows))) == len(rows)
-
-
-def test_a_manifest_that_is_not_the_announced_one_is_refused():
-    request, pipe = frames([file("a")], sha256="0" * 64)
-    with pytest.raises(wire.Refusal, match="damaged"):
-        safe_files.read_manifest(request, pipe)
+    made = read(tmp_path, rows, batch)
+    assert [row.path.decode() for row in made] == [row[0] for row in rows]
+    made.close()
 
 
 @pytest.mark.parametrize("name", ["", "..", "a/b", ".towline", "/x", "a\0", "a" * 65, "ä"])
@@ -133,23 +136,25 @@ rows = st.lists(
 @settings(max_examples=300, deadline=None)
 @given(rows=rows)
 def test_nothing_is_written_outside_whatever_the_manifest_says(tmp_path_factory, rows):
-    request, pipe = frames(rows)
-    try:
-        checked = safe_files.read_manifest(request, pipe)
-    except wire.Refusal:
-        return
     top = tmp_path_factory.mktemp("far")
     root = top / "towline" / "run"
     root.mkdir(parents=True)
-    staging = Staging(request | {"root": str(root)}, lambda **_figures: None)
+    request = {"root": str(root), "name": "dataset"}
+    staging = Staging(request, lambda **_figures: None)
     try:
-        staging.missing(checked)
+        staging.open(0, 0)
+        for number, row in staging.rows.add(lines_of(rows)):
+            staging.missing(number, row, None)
         Path(os.fsdecode(staging.object(X))).write_bytes(b"x")
-        staging.finish(checked)
+        receive_build.build(staging, staging.rows.digest())
+    except wire.Refusal:
+        assert not (root / "dataset").exists()
+    else:
+        assert (root / "dataset").is_dir()
     finally:
         os.close(staging._lock)
     assert {path.name for path in top.iterdir()} == {"towline"}
-    assert {path.name for path in root.iterdir()} == {".towline", "dataset"}
+    assert {path.name for path in root.iterdir()} <= {".towline", "dataset"}
     for path in (root / "dataset").rglob("*"):
         assert path.resolve(strict=True).is_relative_to(root / "dataset")
 

@@ -2,16 +2,14 @@
 
 import os
 import socket
-import stat
 
 import pytest
 import trees
 from hypothesis import given, settings
 
-from towline.core.manifest import EntryKind
-from towline.errors import SourceChanged, SpecError
-from towline.transfer import scan as scan_module
-from towline.transfer.scan import rescan, scan
+from towline.core.manifest import EntryKind, path_bytes
+from towline.errors import SpecError
+from towline.transfer.scan import scan
 
 LEFT_OUT = {
     ".git/config": ".git", ".hg/x": ".hg", ".svn/x": ".svn", "src/__pycache__/a.pyc": "src/__pycache__",
@@ -32,7 +30,7 @@ def make(root, *files, text="x"):
 
 
 def sent(found):
-    return {e.path for e in found.manifest.entries if e.kind is not EntryKind.DIR}
+    return {e.path for e in found.manifest if e.kind is not EntryKind.DIR}
 
 
 def skipped(found):
@@ -95,7 +93,7 @@ def test_links_inside_are_kept_and_others_listed(tmp_path):
     }.items():  # fmt: skip
         (root / name).symlink_to(target)
     found = scan(root)
-    kept = {e.path: e.target for e in found.manifest.entries if e.kind is EntryKind.LINK}
+    kept = {e.path: e.target for e in found.manifest if e.kind is EntryKind.LINK}
     assert kept == {
         "in": "d/file", "d/up": "../d/file", "folder": "d", "chain": "in", "root": "d/.."
     }  # fmt: skip
@@ -124,16 +122,16 @@ def test_empty_folders_hard_links_and_modes_are_kept(tmp_path):
     (tmp_path / "empty").mkdir(mode=0o550)
     (tmp_path / "b").hardlink_to(tmp_path / "a")
     (tmp_path / "a").chmod(0o4755)
-    entries = {e.path: e for e in scan(tmp_path).manifest.entries}
+    entries = {e.path: e for e in scan(tmp_path).manifest}
     assert entries["empty"].mode == 0o750  # its owner can always write in it
     assert entries["a"].mode == entries["b"].mode == 0o755  # setuid never travels
-    assert entries["a"].sha256 == entries["b"].sha256
+    assert {e.sha256 for e in entries.values()} == {""}  # nothing is read yet
 
 
 def test_a_single_file_is_one_entry_even_if_its_name_is_left_out_elsewhere(tmp_path):
     make(tmp_path, ".env", "other")
     found = scan(tmp_path / ".env")
-    assert [e.path for e in found.manifest.entries] == [".env"]
+    assert [e.path for e in found.manifest] == [".env"]
     assert found.root == tmp_path
 
 
@@ -158,16 +156,15 @@ def test_missing_empty_and_odd_sources_are_errors(tmp_path):
         scan(tmp_path / "pipe")
 
 
-@pytest.mark.parametrize("hash_files", [True, False])
 @pytest.mark.parametrize("locked", ["folder", "folder/file"])
-def test_what_is_unreadable_is_an_error_that_says_what_to_do(tmp_path, hash_files, locked):
+def test_what_is_unreadable_is_an_error_that_says_what_to_do(tmp_path, locked):
     make(tmp_path, "folder/file")
     (tmp_path / locked).chmod(0)
     if os.access(tmp_path / locked, os.R_OK):
         pytest.skip("this user reads everything")
     try:
         with pytest.raises(SpecError, match=locked) as caught:
-            scan(tmp_path, hash_files=hash_files)
+            scan(tmp_path)
     finally:
         (tmp_path / locked).chmod(0o700)
     assert "chmod" in caught.value.hint
@@ -176,60 +173,16 @@ def test_what_is_unreadable_is_an_error_that_says_what_to_do(tmp_path, hash_file
 
 def test_an_unreadable_file_is_an_error_for_root_too(tmp_path, monkeypatch):
     make(tmp_path, "a", "b")
-
-    def refuse(local, path, hash_files):
-        raise PermissionError(13, "Permission denied", str(local))
-
-    monkeypatch.setattr(scan_module, "_read_entry", refuse)
-    with pytest.raises(SpecError, match=r"[ab] can't be read: Permission denied"):
+    monkeypatch.setattr(os, "access", lambda local, how: not local.endswith("b"))
+    with pytest.raises(SpecError, match=r"b can't be read: Permission denied"):
         scan(tmp_path)
 
 
-def test_a_file_that_changes_while_it_is_hashed_is_hashed_again(tmp_path, monkeypatch):
-    make(tmp_path, "a")
-    changes = iter([True, True, False])
-    whole = os.fstat
-
-    def fstat(fd):
-        status = whole(fd)
-        if stat.S_ISREG(status.st_mode) and next(changes, False):
-            with (tmp_path / "a").open("a") as file:
-                file.write("more")
-        return status
-
-    monkeypatch.setattr(scan_module.os, "fstat", fstat)
-    assert scan(tmp_path).manifest.size_bytes == (tmp_path / "a").stat().st_size
-
-
-def test_a_file_that_changes_all_the_time_is_an_error(tmp_path, monkeypatch):
-    make(tmp_path, "a")
-    whole = os.fstat
-
-    def fstat(fd):
-        with (tmp_path / "a").open("a") as file:
-            file.write("more")
-        return whole(fd)
-
-    monkeypatch.setattr(scan_module.os, "fstat", fstat)
-    with pytest.raises(SourceChanged, match="keeps changing"):
-        scan(tmp_path)
-
-
-def test_without_hashing_everything_else_is_the_same(tmp_path):
-    make(tmp_path, "a", "d/b")
-    quick, whole = scan(tmp_path, hash_files=False), scan(tmp_path)
-    assert sent(quick) == sent(whole)
-    assert quick.manifest.size_bytes == whole.manifest.size_bytes
-    assert {e.sha256 for e in quick.manifest.entries} == {""}
-
-
-def test_rescan_reads_one_file_anew(tmp_path):
-    before = scan(make(tmp_path, "a", "b"))
-    make(tmp_path, "a", "b", text="new")
-    after = rescan(before, "a")
-    old, new = ({e.path: e.sha256 for e in s.manifest.entries} for s in (before, after))
-    assert old["a"] != new["a"]
-    assert old["b"] == new["b"]
+def test_entries_come_in_the_order_of_their_paths_bytes(tmp_path):
+    make(tmp_path, "a/x", "a.txt", "a-b", "a0", "b/c/d", "b.c", "é", "z")
+    paths = [path_bytes(entry.path) for entry in scan(tmp_path).manifest]
+    assert paths == sorted(paths)
+    assert len(paths) == 11
 
 
 def test_very_deep_folders_are_read(tmp_path):
@@ -249,5 +202,7 @@ def test_any_tree_is_read_whole(tmp_path_factory, tree, links):
     trees.add_links(root, links)
     found = scan(root)
     there = {os.fsdecode(path) for path in trees.paths(root)}
-    listed = [entry.path for entry in found.manifest.entries] + [one.path for one in found.skipped]
+    listed = [entry.path for entry in found.manifest] + [one.path for one in found.skipped]
     assert sorted(listed) == sorted(there)
+    paths = [path_bytes(entry.path) for entry in found.manifest]
+    assert paths == sorted(paths)

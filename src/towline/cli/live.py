@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from towline.cli.text import Out, shorten
-from towline.cli.words import cost_text, metric_words
+from towline.cli.words import cost_text, metric_words, transfer_words
 from towline.core.run import StepName
-from towline.core.units import seconds_text, size_text
+from towline.core.units import seconds_text
 from towline.plan import STEPS
 
 if TYPE_CHECKING:
@@ -167,13 +167,8 @@ class LiveView:
 
 
 def _transfer(moved: dict[str, Any]) -> Table:
-    done, total, rate = moved["bytes"], moved["total_bytes"], moved["rate_bytes_per_s"]
-    words = [f"{size_text(done)} of {size_text(total)}"]
-    if rate:
-        words.append(f"{size_text(rate)}/s")
-        if done < total:
-            words.append(f"{seconds_text((total - done) / rate)} left")
-    return _bar(done / total if total else 1.0, "  ".join(words))
+    done, total = moved["bytes"], moved["total_bytes"]
+    return _bar(done / total if total else 1.0, "  ".join(transfer_words(moved)))
 
 
 def _bar(fraction: float, words: str) -> Table:

@@ -21,6 +21,7 @@ _USAGE, _INTERRUPTED = 2, 130
 _COMMANDS = {
     "Train": {
         "train": ("run", "Run a task: rent, upload, train, bring the model back, terminate."),
+        "plan": ("plan", "Show what a run would send, take and cost; nothing is rented."),
         "demo": ("run", "Train a real small model on this machine, with no account."),
     },
     "Look": {

@@ -152,14 +152,11 @@ def _instance_text(run: RunRecord, instance: dict[str, Any]) -> str:
 
 
 def _transfer_text(transfer: dict[str, Any]) -> str | None:
-    from towline.core.units import size_text  # noqa: PLC0415
+    from towline.cli.words import transfer_words  # noqa: PLC0415
 
     if transfer["direction"] is None:
         return None
-    done, total = size_text(transfer["bytes"]), size_text(transfer["total_bytes"])
-    rate = transfer["rate_bytes_per_s"]
-    speed = f", {size_text(rate)}/s" if rate else ""
-    return f"{transfer['direction']}, {done} of {total}{speed}"
+    return f"{transfer['direction']}, {', '.join(transfer_words(transfer))}"
 
 
 def _model_text(model: dict[str, Any]) -> str | None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from towline.core.run import StepName
-from towline.core.units import seconds_text, usd_text
+from towline.core.units import count_text, seconds_text, size_text, usd_text
 from towline.plan import STEPS
 
 if TYPE_CHECKING:
     from towline.store.journal import Event
+
+_WORTH_SAYING = 1.1  # of a compression ratio
 
 
 def event_json(event: Event) -> dict[str, Any]:
@@ -81,3 +83,27 @@ def cost_text(cost: dict[str, Any]) -> str:
     if cost["cap_usd"] is not None:
         words.append(f"{usd_text(cost['cap_usd'])} at most")
     return ", ".join(words)
+
+
+def transfer_words(moved: dict[str, Any]) -> list[str]:
+    """A transfer's figures, the same in every view: bytes, files, speed, what is left."""
+    done, total = moved["bytes"], moved["total_bytes"]
+    words = [f"{size_text(done)} of {size_text(total)}"]
+    if moved["total_files"] and moved["total_files"] > 1:
+        words.append(f"{moved['files']:,} of {count_text(moved['total_files'], 'file')}")
+    if moved["rate_bytes_per_s"]:
+        words.append(f"{size_text(moved['rate_bytes_per_s'])}/s")
+    if done < total and moved["eta_s"]:
+        words.append(f"{seconds_text(moved['eta_s'])} left")
+    if moved["connections"]:
+        words.append(count_text(moved["connections"], "connection"))
+    if moved["ratio"] and moved["ratio"] >= _WORTH_SAYING:
+        words.append(f"{moved['ratio']:.1f}x smaller on the line")
+    return words
+
+
+def ceiling_text(ceiling_usd: float | None) -> str:
+    """What is known of the cost before the training has said how long it takes."""
+    if ceiling_usd is None:
+        return "no limit is set (limits: max_cost, max_duration); known once epochs are reported"
+    return f"{usd_text(ceiling_usd)} at most, by the task's limits"

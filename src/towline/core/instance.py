@@ -86,6 +86,7 @@ class Offer:
     gpu: str | None = None
     region: str | None = None
     payload: dict[str, str] = field(default_factory=dict)  # the provider's own words, for create()
+    address: Address | None = None  # of a machine that is there already
 
     def __str__(self) -> str:
         """Show what would be rented."""

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Literal
 
 from towline.core.units import Duration
 
+_S_PER_H = 3600
 Scalar = str | int | float | bool | None
 
 
@@ -56,6 +57,15 @@ class Limits:
 
     def __post_init__(self) -> None:
         _not_negative("max_cost", self.max_cost)
+
+    def ceiling_usd(self, price_usd_per_h: float) -> float | None:
+        """What these limits let a run cost at this price; None when they set no end."""
+        if not price_usd_per_h:
+            return 0.0
+        sums = [] if self.max_cost is None else [self.max_cost]
+        if self.max_duration is not None:
+            sums.append(self.max_duration / _S_PER_H * price_usd_per_h)
+        return min(sums, default=None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ import shutil
 import subprocess
 import sys
 
+from . import codecs
+
 _TOOLS = ("tmux", "uv", "unzip", "docker", "sudo")
 _GPU_QUERY = "name,memory.total,driver_version"
 
@@ -23,7 +25,7 @@ def inspect(_request, _pipe):
         "disk_free_bytes": disk.f_bavail * disk.f_frsize,
         "inodes_free": disk.f_favail,
         "gpus": _gpus(),
-        "codecs": _codecs(),
+        "codecs": codecs.available(),
         "tools": [tool for tool in _TOOLS if find_tool(tool)],
     }
 
@@ -51,14 +53,3 @@ def _gpus():
     ]
     keys = ("name", "memory_mib", "driver")
     return [dict(zip(keys, row)) for row in rows if len(row) == len(keys)]
-
-
-def _codecs():
-    found = []
-    for codec, module in (("zlib", "zlib"), ("zstd", "compression.zstd")):
-        try:
-            __import__(module)
-        except ImportError:
-            continue  # that codec is simply not on offer here
-        found.append(codec)
-    return found

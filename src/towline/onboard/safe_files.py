@@ -5,7 +5,6 @@ it was given. Paths are bytes; a manifest's text names bytes by UTF-8 with surro
 """
 
 import hashlib
-import json
 import os
 import re
 import stat
@@ -17,10 +16,9 @@ from .wire import Refusal
 BLOCK = 1024 * 1024
 _NAME_LIMIT = 255  # bytes; no common file system holds a longer name
 _PATH_LIMIT = 3800  # bytes; PATH_MAX is 4096 and the run's folder comes before it
-_MANIFEST_LIMIT = 1024 * 1024 * 1024
 _DEPTH_LIMIT = 256  # folders in folders
-_LINK_HOPS = 40  # as Linux allows
 _MODE_BITS = 0o777
+_FIGURE_LIMIT = 1 << 63
 _PULSE_S = 1.0
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
 _FOLDER = os.O_RDONLY | os.O_DIRECTORY | getattr(os, "O_NOFOLLOW", 0)
@@ -29,16 +27,20 @@ FILE, DIR, LINK = "f", "d", "l"
 
 
 class Row:
-    """One checked entry of a manifest; ``parts`` are the path's components as bytes."""
+    """One checked entry of a manifest; ``path`` is bytes, ``parts`` are its components."""
 
-    __slots__ = ("kind", "mode", "mtime_ns", "parts", "sha256", "size", "target")
+    __slots__ = ("kind", "mode", "mtime_ns", "parts", "path", "sha256", "size", "target")
 
     def __init__(self, values):
         path, self.kind, self.size, self.mode, self.mtime_ns, self.sha256, self.target = values
         self.parts = components(path)
-        figures = (self.size, self.mode, self.mtime_ns)
-        whole = all(type(value) is int and abs(value) < 1 << 63 for value in figures)
-        if not whole or min(figures[:2]) < 0 or self.mode > _MODE_BITS:
+        self.path = b"/".join(self.parts)
+        if not (
+            type(self.size) is type(self.mode) is type(self.mtime_ns) is int
+            and 0 <= self.size < _FIGURE_LIMIT
+            and 0 <= self.mode <= _MODE_BITS
+            and -_FIGURE_LIMIT < self.mtime_ns < _FIGURE_LIMIT
+        ):
             raise Refusal("refused", "an entry of the manifest has impossible figures")
         if self.kind not in (FILE, DIR, LINK) or (self.kind != FILE and self.size):
             raise Refusal("refused", "an entry of the manifest is of no known kind")
@@ -48,7 +50,7 @@ class Row:
     @property
     def shown(self):
         """The path, fit to print."""
-        return ascii(b"/".join(self.parts))[1:]
+        return ascii(self.path)[1:]
 
 
 def components(path):
@@ -62,116 +64,16 @@ def components(path):
     except (AttributeError, UnicodeEncodeError) as error:
         raise Refusal("refused", "a path of the manifest is not text") from error
     parts = tuple(raw.split(b"/"))
-    if any(part in (b"", b".", b"..") or b"\0" in part for part in parts):
+    if b"" in parts or b"." in parts or b".." in parts or b"\0" in raw:
         raise Refusal("refused", "the path %s leads out of its folder" % ascii(path[:200]))
-    if len(raw) > _PATH_LIMIT or len(parts) > _DEPTH_LIMIT or max(map(len, parts)) > _NAME_LIMIT:
+    if len(raw) > _NAME_LIMIT and _is_long(raw, parts):
         raise Refusal("refused", "the path %s is too long for the instance" % ascii(path[:200]))
     return parts
 
 
-def read_manifest(request, pipe):
-    """Read the manifest's frames and check every entry.
-
-    Frames of kind DATA hold the canonical lines, compressed as request["manifest_codec"] says;
-    END follows.
-
-    Raises:
-        Refusal: "checksum" when it is not what the request announced, "refused" when an entry is
-            not to be trusted.
-    """
-    lines = _manifest_lines(request["manifest_codec"], pipe)
-    if hashlib.sha256(lines).hexdigest() != request["manifest_sha256"]:
-        raise Refusal("checksum", "the manifest arrived damaged")
-    try:
-        rows = [Row(json.loads(line)) for line in lines.decode("ascii").splitlines()]
-    except (ValueError, TypeError, RecursionError) as error:
-        raise Refusal("refused", "the manifest can't be read") from error
-    _check_tree(rows)
-    return rows
-
-
-def _manifest_lines(codec, pipe):
-    parts = list(data_frames(pipe))
-    if codec != "zlib":
-        return b"".join(parts)
-    zlib = wire.codec_module("zlib")
-    one = zlib.decompressobj()
-    try:
-        lines = one.decompress(b"".join(parts), _MANIFEST_LIMIT)
-    except zlib.error as error:
-        raise Refusal("checksum", "the manifest arrived damaged") from error
-    if not one.eof:
-        raise Refusal("refused", "the manifest is cut or too large")
-    return lines
-
-
-def data_frames(pipe):
-    """Yield the payloads of DATA frames up to END.
-
-    Raises:
-        Refusal: "garbled": another frame came.
-    """
-    while True:
-        kind, payload = pipe.read()
-        if kind == wire.END:
-            return
-        if kind != wire.DATA:
-            raise Refusal("garbled", "a frame of kind %r is not expected here" % kind)
-        yield payload
-
-
-def parents(rows):
-    """Every folder that the entries' paths name, as tuples of components."""
-    return {row.parts[:depth] for row in rows for depth in range(1, len(row.parts))}
-
-
-def _check_tree(rows):
-    """Refuse what is no tree: wrong order, names twice, children of files, links that lead out."""
-    by_parts = {}
-    before = b""
-    for row in rows:
-        path = b"/".join(row.parts)
-        if path <= before:
-            raise Refusal("refused", "the manifest is not in order")
-        before = path
-        by_parts[row.parts] = row
-    folders = parents(rows)
-    if any(parts in by_parts and by_parts[parts].kind != DIR for parts in folders):
-        raise Refusal("refused", "the manifest has entries below something that is no folder")
-    for row in rows:
-        if row.kind == LINK and not _leads_inside(row, by_parts, folders):
-            raise Refusal("refused", "the link %s leads out" % row.shown)
-
-
-def _leads_inside(link, by_parts, folders):
-    """Walk a link's target as the kernel would; True when it ends at something in the tree."""
-    at = link.parts[:-1]
-    todo = _target_parts(link)
-    hops = 1
-    while todo and hops <= _LINK_HOPS:
-        part = todo.pop(0)
-        if part in (b"", b"."):
-            continue
-        if part == b"..":
-            if not at:
-                return False
-            at = at[:-1]
-            continue
-        row = by_parts.get(at + (part,))
-        if row is not None and row.kind == LINK:
-            hops += 1
-            todo = _target_parts(row) + todo
-        elif (row is None and at + (part,) not in folders) or (row and row.kind == FILE and todo):
-            return False
-        else:
-            at += (part,)
-    return hops <= _LINK_HOPS
-
-
-def _target_parts(link):
-    """Components of a link's target; one that is absolute or empty leads out at once."""
-    target = link_target(link)
-    return [b".."] * (len(link.parts) + 1) if target[:1] in (b"/", b"") else target.split(b"/")
+def _is_long(raw, parts):
+    most = max(map(len, parts))
+    return len(raw) > _PATH_LIMIT or len(parts) > _DEPTH_LIMIT or most > _NAME_LIMIT
 
 
 def link_target(link):
@@ -318,3 +220,15 @@ def remove_tree(path):
         os.rmdir(path)
     elif os.path.lexists(path):
         os.unlink(path)
+
+
+def copy(source, target, pulse):
+    """Copy a content to a new file; None makes an empty one."""
+    fd = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(fd, "wb", 0) as to:
+        if source is None:
+            return
+        with open(source, "rb", 0) as file:
+            for block in iter(lambda: file.read(BLOCK), b""):
+                to.write(block)
+                pulse(building=True)

@@ -1,9 +1,10 @@
 """What lies in the run's folder, and how it goes home: list, hash, send. Changes nothing."""
 
+import json
 import os
 import stat
 
-from . import safe_files, wire
+from . import blocks, codecs, safe_files, wire
 from .safe_files import Pulse
 
 _MOST_FILES = 200000
@@ -91,48 +92,45 @@ def digest(request, pipe):
 
 
 def send(request, pipe):
-    """Send files as DATA frames, each one block (see wire), one file after the other.
+    """Send parts of files, as they are asked for.
+
+    In: JSON {"ask": [[path below base, start, end], ...]}, at most a block's bytes together; END
+    ends it. Out, for each: one DATA frame, a block with a record for each part, numbered as in the
+    ask; what is gone or shorter is missing in it.
 
     Args:
-        request: "base" (absolute), "files": [[path below base, offset, size], ...]: bytes from
-            offset to size are sent, or to the file's end if that comes first; "codec".
-        pipe: Gets the frames.
+        request: "base" (absolute); "codecs" that the other side can unpack.
+        pipe: Takes the asks and gets the blocks.
 
     Returns:
         {"bytes"}: how many file bytes were sent.
     """
-    packer = wire.Packer(request["codec"])
+    both = [codec for codec in codecs.available() if codec in request["codecs"]]
     sent = 0
-    for number, (path, offset, size) in enumerate(request["files"]):
-        real = os.path.realpath(safe_files.inside(request, request["base"] + "/" + path))
-        fd = safe_files.open_regular(real)
-        if fd is None:
-            continue  # it went meanwhile: its reader notices that it is not whole
-        with os.fdopen(fd, "rb", 0) as file:
-            file.seek(offset)
-            sent += _send_one(pipe, packer, file, (number, offset, size))
-    _flush(pipe, packer)
-    return {"bytes": sent}
+    while True:
+        kind, payload = pipe.read()
+        if kind == wire.END:
+            return {"bytes": sent}
+        parts = []
+        for number, part in enumerate(json.loads(payload.decode("ascii"))["ask"]):
+            data = _read(request, part)
+            parts += [blocks.record(number, part[1], len(data)), data]
+            sent += len(data)
+        pipe.send(wire.DATA, blocks.wrap(b"".join(parts), both[0] if both else "stored"))
 
 
-def _send_one(pipe, packer, file, part):
-    number, offset, size = part
-    at = offset
-    while at < size:
-        block = file.read(min(packer.room, size - at))
-        if not block:
-            break  # it shrank
-        packer.add(number, at, block)
-        at += len(block)
-        if not packer.room:
-            _flush(pipe, packer)
-    return at - offset
-
-
-def _flush(pipe, packer):
-    block = packer.take()
-    if block:
-        pipe.send(wire.DATA, block)
+def _read(request, part):
+    """The bytes of a part; fewer when the file has become shorter, none when it is gone."""
+    path, start, end = part
+    if not 0 <= start <= end <= start + blocks.BLOCK_BYTES:
+        raise wire.Refusal("garbled", "a part of %d bytes is asked for" % (end - start))
+    real = os.path.realpath(safe_files.inside(request, request["base"] + "/" + path))
+    fd = safe_files.open_regular(real)
+    if fd is None:
+        return b""
+    with os.fdopen(fd, "rb", 0) as file:
+        file.seek(start)
+        return b"".join(iter(lambda: file.read(end - file.tell()), b""))
 
 
 def _text(path):

@@ -6,11 +6,12 @@ import subprocess
 import time
 import zipfile
 
-from . import safe_files
+from . import blocks, receive_build, safe_files, wire
 from .fence import control_folder
 from .inspect import find_tool
-from .receive import answer, summary
+from .receive import summary
 from .receive_staging import Staging
+from .receive_verify import Verifier
 from .safe_files import Pulse
 from .wire import Refusal
 
@@ -20,23 +21,74 @@ _LIMIT_S = 600.0
 def adopt(request, pipe):
     """Take an upload whose contents were put into the staging area as files.
 
-    In: the manifest's frames and END. Asked with "finish" false it makes the staging area ready
-    and returns what is missing: see `receive.answer`, with "folder" added: each wanted content is
-    to be put there, named by its SHA-256. Asked with "finish" true it verifies and puts in place.
+    In: the manifest's lines in DATA frames, each a block, and END. Asked with "finish" false it
+    makes the staging area ready and returns {"complete", "want", "folder"}: the numbers of the
+    entries whose contents are to be put into the folder, each named by its SHA-256. Asked with
+    "finish" true it verifies and puts in place.
 
     Raises:
         Refusal: As `receive`.
     """
-    rows = safe_files.read_manifest(request, pipe)
-    staging = Staging(request, Pulse(pipe))
-    if staging.is_delivered(rows):
-        return dict(answer(True, {}), **summary(rows, request))
+    staging = _opened(request, pipe)
+    digest = request["manifest_sha256"]
+    if staging.rows is None:
+        return dict(summary(staging, digest), complete=True)
     if request["finish"]:
-        staging.finish(rows)
-        return summary(rows, request)
-    wanted = staging.missing(rows, whole=True)
-    staging.require_room(rows, wanted)
-    return dict(answer(False, wanted), folder=os.fsdecode(staging.objects))
+        _finish(staging, digest)
+        return summary(staging, digest)
+    wanted = _missing(staging, lambda _path, _row: None)
+    return {"complete": False, "want": wanted, "folder": os.fsdecode(staging.objects)}
+
+
+def _opened(request, pipe):
+    """The staging area with the manifest's lines; without `rows` when all is delivered already."""
+    staging = Staging(request, Pulse(pipe))
+    digest = request["manifest_sha256"]
+    if staging.delivered() == digest and staging.stands(digest):
+        for _payload in data_frames(pipe):
+            pass  # whoever writes much must be read
+        return staging
+    staging.open(request["total_bytes"], request["entries"])
+    staging.rows.keep(0)
+    for payload in data_frames(pipe):
+        staging.rows.add(blocks.unwrap(payload))
+    if staging.rows.digest() != digest:
+        raise Refusal("checksum", "the manifest arrived damaged")
+    return staging
+
+
+def data_frames(pipe):
+    """Yield the payloads of DATA frames up to END.
+
+    Raises:
+        Refusal: "garbled": another frame came.
+    """
+    while True:
+        kind, payload = pipe.read()
+        if kind == wire.END:
+            return
+        if kind != wire.DATA:
+            raise Refusal("garbled", "a frame of kind %r is not expected here" % kind)
+        yield payload
+
+
+def _missing(staging, verify):
+    """Numbers of the entries whose contents are wanted whole."""
+    return [
+        number
+        for number, row in enumerate(staging.rows)
+        if staging.missing(number, row, verify, whole=True)
+    ]
+
+
+def _finish(staging, digest):
+    verifier = Verifier()
+    try:
+        _missing(staging, verifier.whole)
+    finally:
+        bad = verifier.finish(staging.pulse)
+    receive_build.drop_bad(staging, bad)
+    receive_build.build(staging, digest)
 
 
 def unpack(request, pipe):
@@ -48,31 +100,29 @@ def unpack(request, pipe):
     Raises:
         Refusal: As `receive`; "unpack" when the archive can't be extracted within ten minutes.
     """
-    rows = safe_files.read_manifest(request, pipe)
-    pulse = Pulse(pipe)
-    staging = Staging(request, pulse)
+    staging = _opened(request, pipe)
+    digest = request["manifest_sha256"]
     control = control_folder(request)
     archive = os.path.join(control, "upload-%s.zip" % request["name"])
     try:
-        if not staging.is_delivered(rows):
-            staging.require_room(rows, staging.missing(rows, whole=True))
+        if staging.rows is not None:
             unpacked = os.path.join(os.fsdecode(staging.folder), "unpacked")
             safe_files.remove_tree(unpacked)
             os.mkdir(unpacked, 0o700)
-            _extract(archive, unpacked, staging, pulse)
-            staging.salvage(os.fsencode(unpacked), rows)
-            staging.finish(rows)
+            _extract(archive, unpacked, staging)
+            staging.salvage(os.fsencode(unpacked))
+            _finish(staging, digest)
     finally:
         safe_files.remove_tree(archive)
-    return summary(rows, request)
+    return summary(staging, digest)
 
 
-def _extract(archive, folder, staging, pulse):
+def _extract(archive, folder, staging):
     """Extract by `unzip` where it is, else by Python."""
     _check_names(archive)
     program = find_tool("unzip")
     if program is None:
-        _extract_by_python(archive, folder, pulse)
+        _extract_by_python(archive, folder, staging.pulse)
         return
     argv = [program, "-q", "-o", archive, "-d", folder]
     process = subprocess.Popen(
@@ -80,7 +130,7 @@ def _extract(archive, folder, staging, pulse):
     )
     try:
         staging.note_helper(process.pid)
-        _wait(process, pulse)
+        _wait(process, staging.pulse)
     finally:
         if process.poll() is None:
             process.kill()

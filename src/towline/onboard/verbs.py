@@ -7,6 +7,7 @@ VERBS = {
     "inspect": ("inspect", "inspect"),
     "guard": ("guard", "arm"),
     "receive": ("receive", "receive"),
+    "take": ("receive", "take"),
     "unpack": ("unpack", "unpack"),
     "adopt": ("unpack", "adopt"),
     "equip": ("equip", "equip"),
@@ -22,7 +23,7 @@ VERBS = {
 
 #: verbs that change the instance: an old driver's are refused
 MUTATING = frozenset(
-    ["guard", "receive", "unpack", "adopt", "equip", "start", "halt", "leave"],
+    ["guard", "receive", "take", "unpack", "adopt", "equip", "start", "halt", "leave"],
 )
 
 

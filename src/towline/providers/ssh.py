@@ -28,7 +28,7 @@ from towline.core.instance import (
     RunId,
     parse_tag,
 )
-from towline.core.layout import RUNS_FOLDER
+from towline.core.layout import CONTROL_FOLDER, RUNS_FOLDER
 from towline.core.task import Resources
 from towline.line import Line
 from towline.ports import Clock, Dialer
@@ -85,7 +85,13 @@ class SshProvider:
         for key, path in told.items():
             if path:  # a later `resume` may stand in another folder
                 payload[key] = str(Path(path).expanduser().absolute())
-        return [Offer(provider=self.name, type=f"{user}@{host}", payload=payload)]
+        offer = Offer(
+            provider=self.name,
+            type=f"{user}@{host}",
+            payload=payload,
+            address=_address(payload),
+        )
+        return [offer]
 
     async def create(self, offer: Offer, tag: str, public_key: str) -> Instance:  # noqa: ARG002
         """Note that the run may leave things on the machine; the user's own key lets us in.
@@ -161,10 +167,12 @@ class SshProvider:
                 try:
                     await line.board(onboard_pyz())
                 except errors.CommandFailed:
-                    if entered:
-                        raise
-                    await _remove_folder(line, run_id)  # no python3 there, so nothing ever ran
-                    return
+                    if not entered:  # no python3 there, so nothing ever ran
+                        await _remove_folder(line, run_id)
+                        return
+                    # the disk may be full of an upload that was never finished
+                    await _remove_folder(line, f"{run_id}/{CONTROL_FOLDER}/incoming")
+                    await line.board(onboard_pyz())
                 async with line.talk("leave", {}) as talk:
                     found = await talk.result()
         finally:
@@ -179,14 +187,14 @@ class SshProvider:
             )
 
 
-async def _remove_folder(line: Line, run_id: RunId) -> None:
-    """Remove the run's folder without our program, for a machine that can't run it."""
+async def _remove_folder(line: Line, folder: str) -> None:
+    """Remove a folder of the run, or all of it, without our program: the machine can't run it."""
     script = f'rm -rf -- "$HOME/{RUNS_FOLDER}/$1"'
     remote = await line.dial_once()
-    done = await remote.run(["sh", "-c", script, "sh", run_id])
+    done = await remote.run(["sh", "-c", script, "sh", folder])
     if done.exit_status:
         said = done.stderr.decode(errors="replace").strip()
-        raise errors.ProviderUnavailable(f"~/{RUNS_FOLDER}/{run_id} can't be removed: {said}")
+        raise errors.ProviderUnavailable(f"~/{RUNS_FOLDER}/{folder} can't be removed: {said}")
 
 
 def parse_host(text: str) -> tuple[str, str, int]:
@@ -249,13 +257,17 @@ def _instance(tag: str, note: dict[str, Any]) -> Instance:
         provider=SshProvider.name,
         tag=tag,
         status=InstanceStatus.ACTIVE,
-        address=Address(
-            host=note["host"],
-            port=int(note["port"]),
-            user=note["user"],
-            identity=note.get("identity"),
-            known_hosts=note.get("known_hosts"),
-        ),
+        address=_address(note),
         started_at=note["created_at"],
         type=note["type"],
+    )
+
+
+def _address(told: Mapping[str, str]) -> Address:
+    return Address(
+        host=told["host"],
+        port=int(told["port"]),
+        user=told["user"],
+        identity=told.get("identity"),
+        known_hosts=told.get("known_hosts"),
     )

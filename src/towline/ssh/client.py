@@ -20,6 +20,7 @@ import asyncssh
 from towline import errors
 from towline.core.instance import Address
 from towline.ports import Banner, Completed
+from towline.ssh.flow import Clear
 
 # asyncssh is fastest with aes-gcm (measured: docs/design/line.md)
 _CIPHERS = (
@@ -32,6 +33,7 @@ _SSH_PORT = 22
 _KEEPALIVE_S = 5
 _KEEPALIVE_MISSES = 6  # a dead line is noticed after 30 s; a shorter cut heals unseen
 _WINDOW_BYTES = 8 * 1024 * 1024  # a long fat link needs more than the default 2 MiB in flight
+_SLICE_BYTES = 64 * 1024
 _STDERR_LIMIT = 64 * 1024
 
 
@@ -88,6 +90,7 @@ class SshRemote:
     def __init__(self, connection: asyncssh.SSHClientConnection, address: Address) -> None:
         self._connection = connection
         self._address = address
+        self._clear = Clear(connection)
 
     async def run(self, argv: list[str], stdin: bytes = b"") -> Completed:
         """Run a command to its end; see the port."""
@@ -106,7 +109,7 @@ class SshRemote:
             writer, reader, stderr = await self._connection.open_session(
                 shlex.join(argv), encoding=None, window=_WINDOW_BYTES
             )
-        return SshChannel(writer, reader, stderr, self._address)
+        return SshChannel(writer, reader, stderr, self._address, self._clear)
 
     async def put_file(
         self, local_path: str, remote_path: str, progress: Callable[[int], None]
@@ -119,6 +122,10 @@ class SshRemote:
                     remote_path,
                     progress_handler=lambda _source, _target, sent, _total: progress(sent),
                 )
+
+    def delay(self) -> float | None:
+        """How long round trips take now; see the port."""
+        return self._clear.delay()
 
     async def close(self) -> None:
         """Hang up; see the port."""
@@ -149,10 +156,12 @@ class SshChannel:
         reader: asyncssh.SSHReader[bytes],
         stderr: asyncssh.SSHReader[bytes],
         address: Address,
+        clear: Clear,
     ) -> None:
         self._writer = writer
         self._reader = reader
         self._address = address
+        self._clear = clear
         self._said = bytearray()
         # read all the time: an unread stderr would stop stdout once its window is full
         self._draining = asyncio.create_task(self._drain_stderr(stderr))
@@ -165,9 +174,12 @@ class SshChannel:
 
     async def write(self, data: bytes) -> None:
         """Write all; see the port."""
+        view = memoryview(data)
         with _mapped(self._address):
-            self._writer.write(data)
-            await self._writer.drain()
+            for at in range(0, len(view), _SLICE_BYTES):
+                await self._clear.wait()
+                self._writer.write(bytes(view[at : at + _SLICE_BYTES]))
+                await self._writer.drain()
 
     async def write_eof(self) -> None:
         """End stdin; see the port."""

@@ -11,11 +11,14 @@ from towline.context import Context
 from towline.core.run import StepName
 from towline.core.units import count_text, size_text
 from towline.project import Project
+from towline.transfer.hash_cache import HashCache
 from towline.transfer.scan import Scan, scan
 from towline.transfer.upload import upload
 
 #: bytes of disk the training itself is left with, at the least
 _SLACK_BYTES = 64 * 1024 * 1024
+#: hashes of files as they were last read, in TOWLINE_HOME
+HASHES_FILE = "hashes.db"
 
 
 async def look(_ctx: Context) -> dict[str, Any] | None:
@@ -34,11 +37,11 @@ async def act(ctx: Context) -> dict[str, Any]:
     project = ctx.project()
     connected = ctx.result(StepName.CONNECT)
     ctx.status("reading local files")
-    sizes = await asyncio.to_thread(_scan_all, project, hash_files=False)
-    _require_room(sizes, connected["disk_free_bytes"])  # before hours of hashing
-    scans = await asyncio.to_thread(_scan_all, project, hash_files=True)
+    scans = await asyncio.to_thread(_scan_all, project)
+    _require_room(scans, connected["disk_free_bytes"])
     result: dict[str, Any] = {"transfers": [], "skipped": []}
     line = await ctx.line()
+    cache = HashCache(project.home / HASHES_FILE)
     for name, found in scans.items():
         result["skipped"] += [{"path": s.path, "why": s.why} for s in found.skipped]
         done = await upload(
@@ -46,8 +49,8 @@ async def act(ctx: Context) -> dict[str, Any]:
             found,
             name,
             mode=ctx.task.upload,
-            codecs=connected["codecs"],
             report=ctx.moved,
+            cache=cache,
         )
         result["transfers"].append(asdict(done))
         result[f"{name}_sha256"] = done.manifest_sha256
@@ -55,9 +58,9 @@ async def act(ctx: Context) -> dict[str, Any]:
     return result
 
 
-def _scan_all(project: Project, *, hash_files: bool) -> dict[str, Scan]:
+def _scan_all(project: Project) -> dict[str, Scan]:
     return {
-        name: scan(source, exclude=project.excluded(name), hash_files=hash_files)
+        name: scan(source, exclude=project.excluded(name))
         for name, source in project.sources().items()
     }
 

@@ -1,27 +1,31 @@
-"""Bring files home from the instance: one stream for all, resumed when cut, each file proven.
+"""Bring files home from the instance: by parts over several connections, each file proven.
 
-Owns the talk and what is asked again. How the bytes are kept and put in place is `download_files`'
+Small files share a block, large ones come in many. Owns the talks and what is asked again. How the bytes are kept and put in place is `download_files`'
 business. Everything the instance says is taken as hostile.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from towline.core.manifest import shown
 from towline.errors import ChecksumMismatch, CommandFailed, ConnectionLost
-from towline.line import Line
-from towline.onboard import wire
+from towline.line import Line, Talk
+from towline.onboard import blocks, codecs, wire
+from towline.ports import Remote
+from towline.transfer.connections import Connections, race, share_bytes, together
 from towline.transfer.download_files import Landing, RemoteFile
-from towline.transfer.meter import Meter, Report, TransferResult
+from towline.transfer.meter import Gauge, Meter, Report, TransferResult
+from towline.transfer.shares import Part, Share, Shares
 
 __all__ = ["RemoteFile", "download"]
 
 _TRIES = 3
-_ASK_FILES = 20_000  # in one talk: the request is one frame
+_ASKED = 8  # shares that one connection has been asked for and has not delivered
 
 
 async def download(
@@ -66,8 +70,9 @@ class _Download:
         self._base = base
         self._landing = landing
         self._meter = meter
+        self._gauge = Gauge()
+        self._writing = asyncio.Lock()
         self._tries: dict[int, int] = {}
-        self._asked: list[int] = []
 
     async def run(self) -> None:
         """Fetch until every file is home."""
@@ -76,47 +81,62 @@ class _Download:
         while landing.missing:
             while not await self._line.persist(self._attempt):
                 pass  # bytes got through before it broke: the time to reconnect starts anew
-            missing = set(landing.missing)
-            await self._ask_again([number for number in self._asked if number in missing])
+            await self._ask_again(list(landing.missing))
         await asyncio.to_thread(landing.settle)
 
     async def _attempt(self) -> bool:
-        """Talk once; False when the line broke after bytes had got through."""
+        """Fetch what is missing; False when the line broke after bytes had got through."""
+        before = self._gauge.total
         landing = self._landing
-        rest = (await asyncio.to_thread(landing.begin))[:_ASK_FILES]
-        self._asked = [number for number, _have in rest]
+        shares = Shares(lambda number: landing.items[number].size_bytes)
+        gaps = await asyncio.to_thread(landing.begin)
+        shares.add([], [Part(number, start, end) for number, start, end in gaps])
+        shares.close()
         self._show()
-        if not rest:
-            return True
-        moved = False
-        files = [
-            [landing.items[number].path, have, landing.items[number].size_bytes]
-            for number, have in rest
-        ]
+        helpers = Connections(
+            self._line,
+            lambda remote: self._fetch(shares, remote),
+            lambda: self._meter.total_bytes - landing.home_bytes,
+            self._gauge,
+            self._meter,
+        )
         try:
-            request = {"base": self._base, "files": files, "codec": "zlib"}
-            async with self._line.talk("send", request) as talk:
-                async for kind, payload in talk.frames():
-                    if kind == wire.DATA:
-                        self._meter.sent(len(payload))
-                        await asyncio.to_thread(self._take, payload, rest)
-                        self._show()
-                        moved = True
+            if gaps:
+                await race(helpers.run(), self._fetch(shares, None))
         except ConnectionLost:
-            if moved:
+            if self._gauge.total > before:
                 return False
             raise
         finally:
-            await asyncio.to_thread(landing.rest)
+            async with self._writing:
+                await asyncio.to_thread(landing.rest)
         return True
 
-    def _take(self, payload: bytes, rest: list[tuple[int, int]]) -> None:
-        """Write one block's records; the instance numbers files as they were asked for."""
+    async def _fetch(self, shares: Shares, remote: Remote | None) -> None:
+        """Fetch shares over one connection until all have arrived, over whatever connection."""
+        request = {"base": self._base, "codecs": codecs.available()}
+        async with self._line.talk("send", request, remote) as talk:
+            fetcher = _Fetcher(talk, shares, self._landing.items, self._take)
+            await fetcher.run()
+
+    async def _take(self, share: Share, payload: bytes) -> None:
+        """Write one block's records; the instance numbers parts as they were asked for."""
+        self._meter.sent(len(payload))
+        async with self._writing:
+            await asyncio.to_thread(self._write, share, payload)
+        self._gauge.add(len(payload))
+        self._show()
+
+    def _write(self, share: Share, payload: bytes) -> None:
         try:
-            for index, offset, data in wire.unpack_block(payload):
-                self._landing.write(rest[index][0], offset, data)
-        except (ValueError, IndexError) as error:
+            found = blocks.records(payload)
+        except ValueError as error:
             raise CommandFailed(f"what the instance sends makes no sense: {error}") from error
+        for index, offset, data in found:
+            part = share.parts[index] if index < len(share.parts) else None
+            if part is None or offset != part.start or offset + len(data) > part.end:
+                raise CommandFailed("the instance sends what was not asked for")
+            self._landing.write(part.number, offset, data)
 
     async def _ask_again(self, numbers: list[int]) -> None:
         """Have what did not arrive right hashed anew on the instance.
@@ -146,4 +166,50 @@ class _Download:
     def _show(self) -> None:
         landing = self._landing
         self._meter.expect(sum(item.size_bytes for item in landing.items), len(landing.items))
-        self._meter.arrived(landing.home_bytes, len(landing.items) - len(landing.missing))
+        self._meter.arrived(landing.home_bytes, landing.home_files)
+
+
+class _Fetcher:
+    """One connection's work: several shares are asked for at a time, so that the line is full."""
+
+    def __init__(
+        self,
+        talk: Talk,
+        shares: Shares,
+        items: Sequence[RemoteFile],
+        take: Callable[[Share, bytes], Awaitable[None]],
+    ) -> None:
+        self._talk = talk
+        self._shares = shares
+        self._items = items
+        self._take = take
+        self._gauge = Gauge()
+        self._held: deque[Share] = deque()  # asked for and not here
+        self._asked: asyncio.Queue[Share | None] = asyncio.Queue(_ASKED)
+
+    async def run(self) -> None:
+        """Fetch until there is no more."""
+        try:
+            await together(self._ask(), self._receive())
+        finally:
+            self._shares.give_back(self._held)
+            self._held.clear()
+        await self._talk.send(wire.END)
+
+    async def _ask(self) -> None:
+        while (share := await self._shares.take(share_bytes(self._gauge.rate()))) is not None:
+            self._held.append(share)
+            ask = [[self._items[p.number].path, p.start, p.end] for p in share.parts]
+            await self._asked.put(share)
+            await self._talk.send_json(wire.JSON, {"ask": ask})
+        await self._asked.put(None)
+
+    async def _receive(self) -> None:
+        while (share := await self._asked.get()) is not None:
+            kind, payload = await self._talk.frame()
+            if kind != wire.DATA:
+                raise CommandFailed(f"the instance sends a frame of kind {kind!r}")
+            await self._take(share, payload)
+            self._gauge.add(len(payload))
+            self._held.popleft()
+            self._shares.arrived()

@@ -13,11 +13,11 @@ import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from io import FileIO
 from pathlib import Path
 
 from towline.core.manifest import path_bytes, shown
 from towline.errors import CommandFailed, LocalWriteError
+from towline.transfer.growing import Growing
 
 _WINDOWS = os.name == "nt"
 _WINDOWS_REFUSES = re.compile(
@@ -25,6 +25,7 @@ _WINDOWS_REFUSES = re.compile(
 )
 _HINT = "make room there or choose another folder, then `towline resume`"
 _NAME_HINT = "rename the file in the training's script"
+_FLUSH_BYTES = 1024 * 1024  # larger files are brought to the disk one by one
 _OWNER = 0o600  # what the user needs to handle a result
 
 
@@ -40,9 +41,8 @@ class RemoteFile:
 
 
 class Landing:
-    """Where files land. A file is known by its position in ``items``.
-
-    ``missing`` lists those that are not home yet, in order.
+    """Where files land. A file is known by its position in ``items``. Not to be used by two threads
+    at once.
 
     Raises:
         LocalWriteError: A path leads out of the folder, or this system can't hold such a name.
@@ -50,12 +50,22 @@ class Landing:
 
     def __init__(self, into: Path, items: Sequence[RemoteFile]) -> None:
         self.items = list(items)
-        self.missing: list[int] = []
+        self._missing: set[int] = set()
         self.home_bytes = 0
         self._into = into
         self._targets = [into.joinpath(*_checked(item.path)) for item in items]
         self._twins = _twins(items)
-        self._current: tuple[int, FileIO] | None = None
+        self._growing: dict[int, Growing] = {}
+
+    @property
+    def missing(self) -> list[int]:
+        """Files that are not home yet, in order."""
+        return sorted(self._missing)
+
+    @property
+    def home_files(self) -> int:
+        """How many are home."""
+        return len(self.items) - len(self._missing)
 
     def look(self) -> None:
         """Find what is home already; make the folders for the rest.
@@ -72,70 +82,66 @@ class Landing:
             seen.add(item.path)
             with _writing(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
-            self.missing.append(number)
+            self._missing.add(number)
 
-    def begin(self) -> list[tuple[int, int]]:
-        """What to ask for: (number, bytes there) of each missing file; what needs none is done.
+    def begin(self) -> list[tuple[int, int, int]]:
+        """What to ask for, in order: (number, start, end); what needs nothing is finished.
 
         Raises:
             LocalWriteError: This machine can't take it.
         """
-        rest = []
+        gaps = []
         for number in list(self.missing):
-            size = self.items[number].size_bytes
-            have = self._have(number)
-            if have >= size:
-                self._finish(number)  # complete, or longer than it should be
-                have = 0
-            if number in self.missing:
-                rest.append((number, have))
-        here = sum(have for _number, have in rest)
-        open_bytes = sum(self.items[number].size_bytes for number in self.missing)
-        self.home_bytes = sum(item.size_bytes for item in self.items) - open_bytes + here
-        return rest
+            with _writing(self._targets[number]):
+                found = Growing.gaps(self._part(number), self.items[number].size_bytes)
+            if not found:
+                self._finish(number, None)
+            gaps += [(number, start, end) for start, end in found]
+        open_bytes = sum(end - start for _number, start, end in gaps)
+        self.home_bytes = sum(item.size_bytes for item in self.items) - open_bytes
+        return gaps
 
     def write(self, number: int, offset: int, data: memoryview) -> None:
-        """Take the next bytes of a file; the last ones put it in place if its hash is right.
+        """Take bytes of a file; the last ones put it in place if its hash is right.
 
         Raises:
             LocalWriteError: This machine can't take it.
             CommandFailed: The instance sent what was not asked for.
         """
-        if self._current is None or self._current[0] != number:
-            self.rest()
-            if number not in self.missing:
-                raise CommandFailed("the instance sent a file that was not asked for")
-            with _writing(self._targets[number]):
-                self._current = (number, self._part(number).open("ab", buffering=0))
-        file = self._current[1]
-        end = offset + len(data)
-        if file.tell() != offset or end > self.items[number].size_bytes:
-            raise CommandFailed("the instance sent bytes that do not fit their file")
+        size = self.items[number].size_bytes
+        if number not in self._missing or offset + len(data) > size:
+            raise CommandFailed("the instance sent what was not asked for")
+        self.home_bytes += len(data)
         with _writing(self._targets[number]):
-            while data:
-                data = data[file.write(data) :]
-        self.home_bytes += end - offset
-        if end == self.items[number].size_bytes:
-            self.rest()
-            self._finish(number)
+            if len(data) == size and number not in self._growing:
+                self._part(number).write_bytes(data)
+                self._finish(number, hashlib.sha256(data).hexdigest())
+                return
+            if number not in self._growing:
+                self._growing[number] = Growing(self._part(number), size)
+            one = self._growing[number]
+            one.write(offset, data)
+            if one.is_whole:
+                del self._growing[number]
+                self._finish(number, one.close())
 
     def rest(self) -> None:
-        """Close the file that is open; its bytes stay for the next attempt."""
-        if self._current is not None:
-            self._current[1].close()
-            self._current = None
+        """Close the files that are open; their bytes stay for the next attempt."""
+        while self._growing:
+            self._growing.popitem()[1].close()
 
     def expect(self, number: int, item: RemoteFile) -> None:
         """Take a changed file's new figures; what was there of the old one is dropped."""
         part = self._part(number)
         with _writing(part):
-            part.unlink(missing_ok=True)
+            Growing.drop(part)
         self.items[number] = item
 
     def settle(self) -> None:
         """Bring the folders' entries to the disk, so that no power cut takes a file away again."""
         if _WINDOWS:
             return  # folders can't be opened there
+        os.sync()  # one for all small files: one each would take minutes where there are many
         for folder in {target.parent for target in self._targets}:
             with _writing(folder):
                 fd = os.open(folder, os.O_RDONLY)
@@ -153,34 +159,33 @@ class Landing:
         except OSError:
             return False  # not there, or not readable: it is fetched
 
-    def _have(self, number: int) -> int:
-        try:
-            return self._part(number).stat().st_size
-        except OSError:
-            return 0  # no beginning there
-
     def _part(self, number: int) -> Path:
         """The file's beginning, beside its final place so that the rename stays on one disk."""
         item = self.items[number]
         name = hashlib.sha256(path_bytes(item.path) + item.sha256.encode()).hexdigest()[:32]
         return self._targets[number].with_name(f".towline-{name}.part")
 
-    def _finish(self, number: int) -> None:
-        """Prove a file and put it in place; one that is wrong is dropped and stays missing."""
+    def _finish(self, number: int, sha256: str | None) -> None:
+        """Prove a file and put it in place; one that is wrong is dropped and stays missing.
+
+        ``sha256`` is what was hashed of it as it came, None if nothing was.
+        """
         item, target, part = self.items[number], self._targets[number], self._part(number)
         with _writing(target):
             if not item.size_bytes:
                 part.touch()
-            if part.stat().st_size != item.size_bytes or _hash(part) != item.sha256:
-                part.unlink()
+            if part.stat().st_size != item.size_bytes or (sha256 or _hash(part)) != item.sha256:
+                Growing.drop(part)
                 return
             self._require_own_place(number)
-            with part.open("rb+", buffering=0) as file:
-                os.fsync(file.fileno())
+            if item.size_bytes > _FLUSH_BYTES or not hasattr(os, "sync"):
+                with part.open("rb+", buffering=0) as file:
+                    os.fsync(file.fileno())
             part.chmod(item.mode & 0o777 | _OWNER)
             _set_time(part, item.mtime_ns)
             part.replace(target)
-        self.missing.remove(number)
+            Growing.drop(part)
+        self._missing.discard(number)
 
     def _require_own_place(self, number: int) -> None:
         """Refuse to write over a file of this very download whose name only looks different."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 Direction = Literal["upload", "download"]
+_MARKS = 2  # the least that make a rate
+_WINDOW_S = 5.0  # that a rate is shown of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +29,15 @@ class TransferProgress:
     total_files: int
     sent_bytes: int
     connections: int
+    rate_bytes_per_s: float = 0.0
+    ratio: float | None = None
     note: str = ""
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds to go at this rate; None without one."""
+        left = self.total_bytes - self.bytes
+        return left / self.rate_bytes_per_s if self.rate_bytes_per_s else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +45,7 @@ class TransferResult:
     """A transfer that ended well.
 
     ``manifest_sha256`` names what was uploaded ("" for a download), ``mode`` the way it went:
-    stream, zip or files. ``changed`` holds the true SHA-256 of downloaded files that changed on
+    stream, zip or files. ``connections`` is the most that were in use at once. ``changed`` holds the true SHA-256 of downloaded files that changed on
     the instance after they had been listed.
     """
 
@@ -52,6 +63,34 @@ class TransferResult:
 Report = Callable[[TransferProgress], None]
 
 
+class Gauge:
+    """Bytes a second over the last while."""
+
+    def __init__(self, window_s: float = 2.0) -> None:
+        self.total = 0
+        self._first = 0.0
+        self._window_s = window_s
+        self._marks: deque[tuple[float, int]] = deque([(time.monotonic(), 0)])
+
+    def add(self, count: int) -> None:
+        """Count bytes that have arrived now."""
+        self.total += count
+        now = time.monotonic()
+        self._first = self._first or now
+        self._marks.append((now, self.total))
+        while len(self._marks) > _MARKS and now - self._marks[1][0] > self._window_s:
+            self._marks.popleft()
+
+    def age(self) -> float:
+        """Seconds since the first bytes; 0 before."""
+        return time.monotonic() - self._first if self._first else 0.0
+
+    def rate(self) -> float:
+        """Bytes a second."""
+        began, count = self._marks[0]
+        return (self.total - count) / max(time.monotonic() - began, 0.05)
+
+
 class Meter:
     """Counts one transfer, over all its connections and attempts, and reports."""
 
@@ -59,9 +98,11 @@ class Meter:
         self.direction = direction
         self.total_bytes = self.total_files = 0
         self.sent_bytes = 0
-        self.connections = 1
+        self._connections = self._most = 1
         self._report = report
         self._began = time.monotonic()
+        self._gauge = Gauge(_WINDOW_S)
+        self._there: int | None = None  # bytes that were on the other side before
         self._bytes = 0
         self._files = 0
 
@@ -69,12 +110,25 @@ class Meter:
         """Say how much there is to be on the other side at the end."""
         self.total_bytes, self.total_files = total_bytes, total_files
 
+    @property
+    def connections(self) -> int:
+        """Connections in use now."""
+        return self._connections
+
+    @connections.setter
+    def connections(self, count: int) -> None:
+        self._connections = count
+        self._most = max(self._most, count)
+
     def sent(self, count: int) -> None:
         """Count bytes that went over the line."""
         self.sent_bytes += count
 
     def arrived(self, count: int, files: int) -> None:
         """Say how many bytes and files are on the other side now."""
+        if self._there is None:
+            self._there = count
+        self._gauge.add(max(0, count - max(self._bytes, self._there)))
         self._bytes, self._files = min(count, self.total_bytes), min(files, self.total_files)
         self.note("")
 
@@ -89,6 +143,8 @@ class Meter:
                 total_files=self.total_files,
                 sent_bytes=self.sent_bytes,
                 connections=self.connections,
+                rate_bytes_per_s=self._gauge.rate(),
+                ratio=self._gauge.total / self.sent_bytes if self.sent_bytes else None,
                 note=text,
             )
         )
@@ -102,7 +158,7 @@ class Meter:
             bytes=self.total_bytes,
             sent_bytes=self.sent_bytes,
             seconds=time.monotonic() - self._began,
-            connections=self.connections,
+            connections=self._most,
             manifest_sha256=manifest_sha256,
             mode=mode,
         )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from collections.abc import Set as AbstractSet
+from collections.abc import Callable, Mapping
 
 _HOPS = 40  # as Linux allows
 
@@ -11,13 +10,13 @@ OUTSIDE = "link that leads out of the folder"
 DANGLING = "link to nothing that is sent"
 
 
-def why_not_sent(path: str, links: Mapping[str, str], others: AbstractSet[str]) -> str | None:
+def why_not_sent(path: str, links: Mapping[str, str], is_sent: Callable[[str], bool]) -> str | None:
     """Walk a link as the kernel would; say why it can't be sent, None when it ends in the tree.
 
     Args:
         path: The link, relative to the tree's root.
         links: Target of every link of the tree, by its path.
-        others: Paths of everything else that is sent, folders included.
+        is_sent: Whether a path is anything else that is sent, a folder included.
     """
     at = path.split("/")[:-1]
     todo = _parts(links[path])
@@ -35,7 +34,7 @@ def why_not_sent(path: str, links: Mapping[str, str], others: AbstractSet[str]) 
         if here in links:
             hops += 1
             todo = _parts(links[here]) + todo
-        elif here in others:
+        elif is_sent(here):
             at.append(part)
         else:
             return DANGLING

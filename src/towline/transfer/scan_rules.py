@@ -6,6 +6,7 @@ says what is not source, and data rarely is.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +41,9 @@ _DEFAULTS = {
 }
 
 
+_GROUP = re.compile(r"\(\?P<\w+>")
+
+
 @dataclass(frozen=True, slots=True)
 class _Rules:
     """The rules of one folder; they hold for what is below it."""
@@ -47,6 +51,14 @@ class _Rules:
     folder: str  # relative to the root, "" for the root itself
     spec: GitIgnoreSpec
     why: tuple[str, ...]  # one a pattern
+    any_of: re.Pattern[str]  # matches whatever one of them matches, at a third of the time
+
+    @classmethod
+    def of(cls, folder: str, spec: GitIgnoreSpec, why: tuple[str, ...]) -> _Rules:
+        """Join the patterns; names of groups may not come twice in one."""
+        found = [one.regex.pattern for one in spec.patterns if one.regex is not None]
+        joined = "|".join(f"(?:{_GROUP.sub('(?:', pattern)})" for pattern in found)
+        return cls(folder, spec, why, re.compile(joined or r"(?!)"))
 
     def judge(self, path: str, *, is_folder: bool) -> str | None:
         """Why a path is left out; "" when it is kept on purpose, None when nothing is said."""
@@ -59,6 +71,8 @@ class _Rules:
 
     def _last_match(self, inner: str) -> tuple[int | None, str]:
         """The pattern that decides, and why it leaves the path out ("" when it keeps it)."""
+        if self.any_of.match(inner) is None:
+            return None, ""
         found = self.spec.check_file(inner)
         if found.index is None:
             return None, ""
@@ -75,7 +89,7 @@ class SkipRules:
     def defaults(cls) -> SkipRules:
         """The rules that hold everywhere."""
         spec = GitIgnoreSpec.from_lines(_DEFAULTS)
-        return cls((_Rules("", spec, tuple(_DEFAULTS.values())),))
+        return cls((_Rules.of("", spec, tuple(_DEFAULTS.values())),))
 
     def entering(self, folder: str, local: Path) -> SkipRules:
         """The rules inside a folder: those so far, and its `.towlineignore` if it has one.
@@ -95,14 +109,14 @@ class SkipRules:
             raise SpecError(message, hint="its lines are patterns as in .gitignore") from error
         name = f"{folder}/{IGNORE_FILE}" if folder else IGNORE_FILE
         why = tuple(f"{name}: {line.strip()}" for line in lines)
-        return SkipRules((_Rules(folder, spec, why), *self._chain))
+        return SkipRules((_Rules.of(folder, spec, why), *self._chain))
 
-    def why_skipped(self, path: str, local: Path, *, is_folder: bool) -> str | None:
+    def why_skipped(self, path: str, local: str, *, is_folder: bool) -> str | None:
         """Why a path is left out, None when it is wanted."""
         for rules in self._chain:
             why = rules.judge(path, is_folder=is_folder)
             if why is not None:
                 return why or None
-        if is_folder and (local / _VENV_MARK).is_file():
+        if is_folder and Path(local, _VENV_MARK).is_file():
             return _VENV
         return None

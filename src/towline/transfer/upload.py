@@ -7,15 +7,18 @@ Owns the choice of the way and what happens when a local file changes meanwhile.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Literal
 
 from towline.core.manifest import shown
-from towline.errors import CommandFailed, SourceChanged, SpecError
+from towline.errors import CommandFailed, SourceChanged
 from towline.line import Line
+from towline.transfer.compression import Compression
+from towline.transfer.hash_cache import HashCache
+from towline.transfer.hashing import Hashing, rehash
 from towline.transfer.meter import Meter, Report, TransferProgress, TransferResult
-from towline.transfer.scan import Scan, rescan
-from towline.transfer.upload_classic import CannotPack, file_by_file, single_file, zipped
+from towline.transfer.scan import Scan
+from towline.transfer.upload_classic import CannotPack, file_by_file, zipped
 from towline.transfer.upload_frames import FileChanged
 from towline.transfer.upload_job import Job
 from towline.transfer.upload_stream import stream
@@ -40,12 +43,12 @@ _ORDER: dict[Mode, tuple[str, ...]] = {
 
 async def upload(
     line: Line,
-    scan: Scan,
+    found: Scan,
     name: str,
     *,
     mode: Mode,
-    codecs: Sequence[str],
     report: Report,
+    cache: HashCache | None = None,
 ) -> TransferResult:
     """Send a tree and have it verified; unchanged data that is there already is not sent again.
 
@@ -53,44 +56,55 @@ async def upload(
 
     Args:
         line: To the instance.
-        scan: With hashes.
+        found: What the scan found; hashes are added to its manifest.
         name: The folder under the run's root: "dataset" or "code".
         mode: The way; auto tries the stream, then the classic ones.
-        codecs: What the instance's Python can decompress; empty: no stream.
         report: Told how far it is, and why another way is taken.
+        cache: Hashes of earlier scans.
 
     Raises:
+        SpecError: A local file can't be read.
         SourceChanged: A local file changed more than once, or went away.
         ChecksumMismatch: Something kept arriving damaged.
         RemoteDiskFull: The instance has no room.
         CommandFailed: No way works there.
         ConnectionLost: The line could not be taken up again.
     """
-    changed: set[str] = set()
+    changed: set[int] = set()
     meter = Meter("upload", report)
-    while True:
-        meter.expect(scan.manifest.size_bytes, scan.manifest.file_count)
-        job = await Job.of(line, scan, name, codecs, meter)
-        try:
-            way = await _by_some_way(job, mode)
-        except FileChanged as one:
-            scan = await _scanned_anew(scan, one.path, changed)
-            meter.note(f"{shown(one.path)} changed while it was sent; it is sent anew")
-        else:
-            return meter.result(way, job.digest)
-
-
-async def _scanned_anew(scan: Scan, path: str, changed: set[str]) -> Scan:
-    """Read a changed file once more; a second time is too often."""
-    where = shown(str(scan.root / path))
-    hint = "wait until what writes there has ended, then `towline resume`"
-    if path in changed:
-        raise SourceChanged(f"{where} keeps changing while it is sent", hint=hint)
-    changed.add(path)
+    hashing = Hashing(found, cache)
+    job = Job(
+        line=line,
+        found=found,
+        name=name,
+        hashing=hashing,
+        compression=Compression(line.codecs),
+        meter=meter,
+    )
     try:
-        return await asyncio.to_thread(rescan, scan, path)
-    except SpecError as error:
-        raise SourceChanged(f"{where} went away while it was sent", hint=hint) from error
+        while True:
+            meter.expect(found.manifest.size_bytes, found.manifest.file_count)
+            try:
+                way = await _by_some_way(job, mode)
+            except FileChanged as one:
+                await _read_anew(found, one.number, changed)
+                path = shown(found.manifest.path(one.number))
+                meter.note(f"{path} changed while it was sent; it is sent anew")
+            else:
+                meter.expect(found.manifest.size_bytes, found.manifest.file_count)
+                return meter.result(way, await asyncio.to_thread(found.manifest.digest))
+    finally:
+        await hashing.close()
+
+
+async def _read_anew(found: Scan, number: int, changed: set[int]) -> None:
+    """Read a changed file once more; a second time is too often."""
+    where = shown(str(found.root / found.manifest.path(number)))
+    hint = "wait until what writes there has ended, then `towline resume`"
+    if number in changed:
+        raise SourceChanged(f"{where} keeps changing while it is sent", hint=hint)
+    changed.add(number)
+    await asyncio.to_thread(rehash, found, number)
 
 
 async def _by_some_way(job: Job, mode: Mode) -> str:
@@ -113,9 +127,6 @@ async def _by_some_way(job: Job, mode: Mode) -> str:
 def _ways(job: Job, mode: Mode) -> list[str]:
     """Ways to try, in order."""
     ways = list(_ORDER[mode])
-    if mode == "auto" and not job.codecs:
-        ways = ["zip", "files"]
-        job.meter.note("the instance's Python has no zlib, so the stream is not used")
-    if single_file(job.found) and "zip" in ways:
+    if job.found.source.is_file() and "zip" in ways:
         ways.remove("zip")  # one file is sent as it is
     return ways

@@ -18,9 +18,8 @@ from pathlib import Path
 from towline.core.manifest import Entry, EntryKind
 from towline.errors import ChecksumMismatch, ConnectionLost, TransferError
 from towline.transfer.scan import Scan
-from towline.transfer.upload_frames import FileChanged, copy_checked, require_unchanged
+from towline.transfer.upload_frames import FileChanged, copy_checked, require_same_hash
 from towline.transfer.upload_job import Job
-from towline.transfer.upload_plan import Plan
 from towline.transfer.upload_stream import ROUNDS
 
 _LEVEL = 6
@@ -41,6 +40,7 @@ async def zipped(job: Job) -> None:
         CommandFailed: The instance can't extract it.
         RemoteDiskFull: No room there.
     """
+    await job.hashing.all()
     if (await job.ask("adopt", finish=False))["complete"]:
         return
     archive = _Archive()
@@ -113,7 +113,7 @@ class _Archive:
                     self.path, "w", zipfile.ZIP_DEFLATED, compresslevel=_LEVEL
                 ) as archive,
             ):
-                for number, entry in enumerate(found.manifest.entries):
+                for number, entry in enumerate(found.manifest):
                     if entry.kind is EntryKind.FILE and entry.size_bytes:
                         self._add(archive, found, number, entry)
         finally:
@@ -131,7 +131,7 @@ class _Archive:
                     raise OSError(errno.ECANCELED, "nobody waits for it any more")
                 to.write(data)
 
-            copy_checked(found, entry, write)
+            copy_checked(found, number, write)
 
     def remove(self) -> None:
         """Remove it, also while a thread that nobody waits for any more still writes."""
@@ -159,17 +159,17 @@ async def file_by_file(job: Job) -> None:
         RemoteDiskFull: No room there.
         TransferError: The instance offers no SFTP.
     """
+    await job.hashing.all()
     for last in (False,) * (ROUNDS - 1) + (True,):
         answer = await job.ask("adopt", finish=False)
-        plan = Plan.read(answer, job.found.manifest)
-        job.show(plan)
-        if plan.complete:
+        if answer["complete"]:
             return
-        await _put_pieces(job, plan, answer["folder"])
+        await _put_files(job, answer["want"], answer["folder"])
         try:
             job.require_proof(await job.ask("adopt", finish=True))
         except ChecksumMismatch as damaged:
-            await asyncio.to_thread(require_unchanged, job.found, plan.pieces)
+            for number in answer["want"]:
+                await asyncio.to_thread(require_same_hash, job.found, number)
             if last:
                 raise
             job.meter.note(f"{damaged.message}; sending that again")
@@ -177,19 +177,19 @@ async def file_by_file(job: Job) -> None:
             return
 
 
-async def _put_pieces(job: Job, plan: Plan, folder: str) -> None:
+async def _put_files(job: Job, numbers: list[int], folder: str) -> None:
     manifest = job.found.manifest
-    count = manifest.size_bytes - plan.left_bytes
-    files = manifest.file_count - len(plan.pieces)
-    for piece in plan.pieces:
-        entry = manifest.entries[piece.number]
+    count = manifest.size_bytes - sum(map(manifest.size, numbers))
+    files = manifest.file_count - len(numbers)
+    for number in numbers:
+        entry = manifest[number]
 
         def show(sent: int, count: int = count, files: int = files) -> None:
             job.meter.arrived(count + sent, files)
 
         local = job.found.root / entry.path
         if not local.exists():
-            raise FileChanged(entry.path)
+            raise FileChanged(number)
         await _put(job, local, f"{folder}/{entry.sha256}", show)
         count += entry.size_bytes
         files += 1
@@ -219,8 +219,3 @@ async def _put(job: Job, local: Path, remote_path: str, show: Callable[[int], No
     while not await job.line.persist(once):
         pass  # it got further than before: the time to reconnect starts anew
     job.meter.sent(local.stat().st_size)
-
-
-def single_file(found: Scan) -> bool:
-    """Say whether the upload is one file: then there is nothing to pack."""
-    return found.source.is_file()

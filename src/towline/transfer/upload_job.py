@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
-import zlib
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from towline.errors import ChecksumMismatch, ConnectionLost
 from towline.line import Line, Talk
 from towline.onboard import wire
+from towline.transfer.compression import Compression
+from towline.transfer.hashing import Hashing
 from towline.transfer.meter import Meter
 from towline.transfer.scan import Scan
-from towline.transfer.upload_plan import Plan
 
-_MANIFEST_PART = 256 * 1024
+_LINES_BYTES = 512 * 1024  # of a manifest in one block
 _LAST_WORDS_S = 5.0  # how long a reason is waited for when the other side has hung up
 
 Remark = dict[str, Any]
@@ -25,70 +24,32 @@ Remark = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
-    """One upload: what goes, under which name, and what both sides can do.
-
-    ``lines`` and ``digest`` are the manifest's, made once.
-    """
+    """One upload: what goes, under which name, and how far its hashes are."""
 
     line: Line
     found: Scan
     name: str
-    codecs: tuple[str, ...]
+    hashing: Hashing
+    compression: Compression
     meter: Meter
-    lines: bytes
-    digest: str
-
-    @classmethod
-    async def of(
-        cls, line: Line, found: Scan, name: str, codecs: Sequence[str], meter: Meter
-    ) -> Job:
-        """Make a job; a large manifest takes a moment, in a thread."""
-        lines = await asyncio.to_thread(found.manifest.lines)
-        digest = hashlib.sha256(lines).hexdigest()
-        return cls(
-            line=line,
-            found=found,
-            name=name,
-            codecs=tuple(codecs),
-            meter=meter,
-            lines=lines,
-            digest=digest,
-        )
-
-    @property
-    def codec(self) -> str:
-        """The best codec that both sides have."""
-        both = [c for c in ("zstd", "zlib") if c in self.codecs and wire.codec_module(c)]
-        return both[0] if both else "stored"
 
     def request(self, **more: Any) -> dict[str, Any]:
-        """Arguments of every verb that takes a manifest."""
+        """Arguments of every verb that takes an upload."""
+        manifest = self.found.manifest
         return {
             "name": self.name,
-            "manifest_sha256": self.digest,
-            "manifest_codec": "zlib" if "zlib" in self.codecs else "stored",
-            "total_bytes": self.found.manifest.size_bytes,
-            "codec": self.codec,
+            "entries": len(manifest),
+            "total_bytes": manifest.size_bytes,
             **more,
         }
 
-    async def send_manifest(self, talk: Talk) -> None:
-        """Send the manifest's frames and END."""
-        lines = self.lines
-        if "zlib" in self.codecs:
-            lines = await asyncio.to_thread(zlib.compress, lines, 6)
-        for part in _parts(lines):
-            await talk.send(wire.DATA, part)
-        await talk.send(wire.END)
-        self.meter.sent(len(lines))
-
-    def show(self, plan: Plan, arrived: int = 0, files: int = 0) -> None:
-        """Report what was there when the plan was made, and what has arrived since."""
-        manifest = self.found.manifest
-        self.meter.arrived(
-            manifest.size_bytes - plan.left_bytes + arrived,
-            manifest.file_count - len(plan.pieces) + files,
-        )
+    async def send_lines(self, talk: Talk, kind: bytes, first: int, end: int) -> None:
+        """Send the manifest's lines of some entries."""
+        batches = _batches(self.found.manifest.lines(first, end))
+        while (raw := await asyncio.to_thread(next, batches, b"")) != b"":
+            block = await asyncio.to_thread(self.compression.pack, raw)
+            self.meter.sent(len(block))
+            await talk.send(kind, block)
 
     def require_proof(self, result: dict[str, Any]) -> None:
         """Compare the instance's own count and digest with ours.
@@ -98,23 +59,38 @@ class Job:
         """
         manifest = self.found.manifest
         proof = (result["manifest_sha256"], result["files"], result["bytes"])
-        if proof != (self.digest, manifest.file_count, manifest.size_bytes):
+        if proof != (manifest.digest(), manifest.file_count, manifest.size_bytes):
             message = f"the instance reports another {self.name} than the one that was sent"
             raise ChecksumMismatch(message, hint="`towline resume` sends it again")
 
     async def ask(self, verb: str, **more: Any) -> dict[str, Any]:
-        """Ask a verb that takes the manifest and answers once; may be asked twice."""
+        """Ask a verb that takes the whole manifest and answers once; may be asked twice."""
+        digest = await asyncio.to_thread(self.found.manifest.digest)
+
+        async def write(talk: Talk) -> None:
+            await self.send_lines(talk, wire.DATA, 0, len(self.found.manifest))
+            await talk.send(wire.END)
 
         async def once() -> dict[str, Any]:
-            async with self.line.talk(verb, self.request(**more)) as talk:
-                return await converse(talk, self.send_manifest(talk), lambda _remark: None)
+            request = self.request(manifest_sha256=digest, **more)
+            async with self.line.talk(verb, request) as talk:
+                return await converse(talk, write(talk), lambda _remark: None)
 
         return await self.line.persist(once)
 
 
-def _parts(data: bytes) -> Iterator[bytes]:
-    for at in range(0, len(data), _MANIFEST_PART):
-        yield data[at : at + _MANIFEST_PART]
+def _batches(lines: Iterator[bytes]) -> Iterator[bytes]:
+    """Join lines to pieces of a block's size."""
+    some: list[bytes] = []
+    size = 0
+    for line in lines:
+        some.append(line)
+        size += len(line)
+        if size >= _LINES_BYTES:
+            yield b"".join(some)
+            some, size = [], 0
+    if some:
+        yield b"".join(some)
 
 
 async def converse(
