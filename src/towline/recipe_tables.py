@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from towline.recipe_values import Setting
 
-_SEED = Setting("seed", "whole", 0, "where chance begins: the same seed, the same split", 0, 2**31)
+_SEED = Setting("seed", "whole", 0, "where chance begins: the same seed, the same split", 0,
+                1_000_000)  # fmt: skip
 _VAL = Setting("val_share", "number", 0.2, "share held back to test on, where no split is given",
                0.01, 0.9)  # fmt: skip
 _WORKERS = Setting("workers", "whole", 4, "processes that load pictures", 0, 128)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 @json_option
 @click.pass_obj
 def recipes(out: Out, /, words: tuple[str, ...]) -> int:
-    """List the recipes; with NAME one's settings, with `show NAME` its script.
+    """List the trainings that need no script; show one's settings or source.
 
-    `towline recipes show image > train.py` is the start of a training of one's own.
+    With NAME the settings, with `show NAME` the script: `towline recipes show image > train.py`
+    is the start of a training of one's own.
     """
     from towline.recipe import RECIPES, find  # noqa: PLC0415 - `--help` needs none of it
 
@@ -33,9 +34,13 @@ def recipes(out: Out, /, words: tuple[str, ...]) -> int:
         case (name,) if name != "show":
             _describe(out, find(name))
         case _:
-            hint = "`towline recipes`, `towline recipes NAME`, `towline recipes show NAME`"
-            raise SpecError("recipes takes one name, after `show` for its script", hint=hint)
+            _refuse()
     return 0
+
+
+def _refuse() -> NoReturn:
+    hint = "`towline recipes`, `towline recipes NAME`, `towline recipes show NAME`"
+    raise SpecError("recipes takes one name, after `show` for its script", hint=hint)
 
 
 def _list(out: Out, found: tuple[Recipe, ...]) -> None:
