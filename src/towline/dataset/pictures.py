@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 
 from towline.dataset.report import Report
 from towline.dataset.tree import Tree, sample
@@ -75,7 +76,7 @@ def _number(raw: bytes) -> int:
     return int.from_bytes(raw, "little")
 
 
-_KINDS = {
+_KINDS: dict[bytes, Callable[[bytes, bytes, int], bool]] = {
     b"\xff\xd8\xff": lambda _head, tail, size: size > 100 and b"\xff\xd9" in tail,  # noqa: PLR2004
     b"\x89PNG\r\n\x1a\n": lambda head, tail, _size: head[12:16] == b"IHDR" and b"IEND" in tail,
     b"GIF87a": lambda _head, tail, _size: b"\x3b" in tail[-16:],
