@@ -175,6 +175,8 @@ def _check_labels(
         counts[split] = Counter()
         for label in sample(there, max(1, int(len(there) * share))):
             counts[split].update(reader.read(label))
+        if split == "train":
+            report.task = "pose" if said.get("kpt_shape") else reader.task()
         bare = len(labels) - len(there)
         report.splits[split] = {"pictures": len(labels), "without_labels": bare}
         if bare and split != "test":
@@ -183,7 +185,6 @@ def _check_labels(
     if share < 1:
         report.notes.append(f"read {MOST_LABELS:,} of {total:,} label files; counts are of those")
     _conclude(counts, reader, names, splits, report)
-    report.task = "pose" if said.get("kpt_shape") else reader.task()
 
 
 def _conclude(
