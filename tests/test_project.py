@@ -134,7 +134,7 @@ def test_a_venv_with_local_parts_changes_with_the_code(line):
 def test_a_task_without_a_command_is_trained_by_its_recipe(base):
     found = project(base, command=None, framework="tabular", dataset="one.csv", code=None)
     found.check()
-    path = f"{LAYOUT.root}/recipe/tabular.py"
+    path = f"{LAYOUT.root}/recipe/train_tabular.py"
     assert found.command(LAYOUT) == f"python {path}"
     assert list(found.scripts(LAYOUT)) == [path]
     assert found.settings()["epochs"] == 100

@@ -167,7 +167,7 @@ class Project:
 
 
 def _script_path(layout: RemoteLayout, found: recipe.Recipe) -> str:
-    return f"{layout.root}/recipe/{found.name}.py"
+    return f"{layout.root}/recipe/train_{found.name}.py"  # no name of a library
 
 
 def requirements_key(lines: list[str], python_version: str, code_sha256: str | None) -> str:
