@@ -247,7 +247,7 @@ def fit(model, train, test, *, classify):
     """Train, keep the best, and save."""
     loss = "sparse_categorical_crossentropy" if classify else "mse"
     metrics = ["accuracy"] if classify else ["mae"]
-    model.compile(keras.optimizers.Adam(SET["lr"]), loss, metrics)
+    model.compile(optimizer=keras.optimizers.Adam(SET["lr"]), loss=loss, metrics=metrics)
     report = Report()
     best = keras.callbacks.ModelCheckpoint(str(OUTPUT / "best.keras"), save_best_only=True)
     callbacks = [report, best]
