@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from towline.core import metrics
 from towline.core.run import Attempt, Outcome, RunRecord, RunState, StepName, next_step
 
 if TYPE_CHECKING:
@@ -32,6 +33,8 @@ def status(store: Store, run: RunRecord, now: float) -> dict[str, Any]:
         "instance": _instance(ledger, attempts),
         "progress": progress,
         "cost": _cost(run, ledger, progress["eta_s"], now),
+        "machine": _machine(facts),
+        "stalled": facts.get("stalled"),
         "transfer": _transfer(facts),
         "model": _model(attempts),
         "error": _error(run),
@@ -118,19 +121,23 @@ def _progress(
     run: RunRecord, facts: dict[str, Any], attempts: list[Attempt], now: float
 ) -> dict[str, Any]:
     said = facts.get("progress") or {}
-    epoch, total = said.get("epoch"), said.get("total_epochs")
-    fraction = min(1.0, epoch / total) if epoch is not None and total else None
+    if said.get("fraction") is None:
+        said = {**said, "fraction": metrics.share(said)}
     started = _result(attempts, StepName.EXECUTE).get("started_at")
-    eta_s = None
-    if fraction and started and "training" not in facts and run.state is RunState.ACTIVE:
-        eta_s = round(max(0.0, now - started) * (1 - fraction) / fraction, 1)
-    return {
-        "epoch": epoch,
-        "total_epochs": total,
-        "fraction": fraction,
-        "eta_s": eta_s,
+    is_training = "training" not in facts and run.state is RunState.ACTIVE
+    keys = ("epoch", "total_epochs", "step", "total_steps", "fraction")
+    return {key: said.get(key) for key in keys} | {
+        "eta_s": metrics.eta_s(said, started, now) if is_training else None,
         "metrics": said.get("metrics") or {},
     }
+
+
+def _machine(facts: dict[str, Any]) -> dict[str, Any]:
+    """The newest sample of the instance."""
+    sample = facts.get("machine") or {}
+    keys = ("at", "cpu", "cpus", "memory_bytes", "memory_total_bytes", "disk_free_bytes",
+            "disk_total_bytes", "shm_free_bytes", "gpus")  # fmt: skip
+    return {key: sample.get(key) for key in keys}
 
 
 def _cost(

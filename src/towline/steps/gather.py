@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -13,9 +11,11 @@ from typing import Any
 
 from towline import collect, errors
 from towline.context import Context
+from towline.core import metrics
 from towline.core.artifact import Artifact, FoundFile, is_output, places_text, rank_models
 from towline.core.manifest import shown
 from towline.core.run import StepName
+from towline.core.side_files import SIDE_NAMES
 from towline.core.units import count_text, size_text
 from towline.line import Line
 
@@ -115,16 +115,9 @@ def _save_logs(ctx: Context, results: Path) -> None:
 
 
 def metrics_csv(ctx: Context) -> str:
-    """All reported metrics: time, epoch, then one column a metric."""
+    """All reported metrics: time, epoch, step, then one column a metric."""
     events = [e for e in ctx.journal.store.events(ctx.run.id) if e.kind == "progress"]
-    names = sorted({name for event in events for name in event.data["metrics"]})
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["time", "epoch", *names])
-    for event in events:
-        metrics = event.data["metrics"]
-        writer.writerow([f"{event.at:.3f}", event.data["epoch"], *(metrics.get(n) for n in names)])
-    return out.getvalue()
+    return metrics.csv_text(metrics.rows([(e.at, e.data) for e in events], SIDE_NAMES))
 
 
 def _succeeded(ctx: Context) -> bool:
