@@ -7,6 +7,7 @@ import os
 from typing import Any, BinaryIO
 
 from towline import errors
+from towline.checkpoints import Checkpoints
 from towline.context import Context
 from towline.core.run import Wish
 from towline.core.stream import LogPart, LogStream
@@ -39,7 +40,10 @@ async def act(ctx: Context) -> dict[str, Any]:
         ctx.status("ending the training")
         await line.call("halt", {"grace_s": _HALT_GRACE_S})
     follower = _Follower(ctx)
-    state = await follower.to_the_end()
+    try:
+        state = await follower.to_the_end()
+    finally:
+        await follower.checkpoints.close()
     return _judged(ctx, state, follower.limit)
 
 
@@ -49,6 +53,7 @@ class _Follower:
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
         self.limit: str | None = None  # which limit ended the training
+        self.checkpoints = Checkpoints(ctx)
         self._idle_told = False
         self._noted_at = 0.0
 
@@ -81,6 +86,7 @@ class _Follower:
                         self._keep(file, stream.end())
                         return dict(json.loads(payload))
                     await self._watch_limits(line)
+                    self.checkpoints.tick(line)
         raise errors.ConnectionLost("the instance ended the talk without a result")
 
     def _keep(self, file: BinaryIO, part: LogPart) -> None:
