@@ -45,9 +45,16 @@ RECEIPT = {
     "transfers": [
         dict.fromkeys(["direction", "files", "bytes", "sent_bytes", "seconds", "connections"])
     ],
-    "model": dict.fromkeys(
-        ["path", "sha256", "size_bytes", "remote_path", "why", "check", "beside", "candidates"]
-    ),
+    "model": dict.fromkeys([
+        "path",
+        "sha256",
+        "size_bytes",
+        "remote_path",
+        "why",
+        "check",
+        "beside",
+        "candidates",
+    ]),
     "checkpoint": dict.fromkeys(["path", "at", "epoch", "size_bytes"]),
     "instance": dict.fromkeys(["provider", "id", "type", "gpu", "driver", "price_usd_per_hour"]),
     "release": dict.fromkeys(["gone", "proof", "at"]),

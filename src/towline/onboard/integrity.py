@@ -9,28 +9,37 @@ Runs on the instance, and at home on what arrived. A file may be hostile: length
 they are believed, and no more than a few MiB are held.
 """
 
-import io
 import json
 import os
-import pickletools
 import re
 import struct
-import zipfile
 import zlib
 
 from . import integrity_binary as binary
+from . import integrity_packed as packed
+from . import integrity_pickle as pickles
 from .integrity_binary import Damage
 
 WHOLE, PLAUSIBLE, UNKNOWN, DAMAGED = "whole", "plausible", "unknown", "damaged"
 #: formats that a `.json` or `.txt` may be a model in
 BOOSTERS = ("booster JSON", "LightGBM")
+#: what a garbled file may bring about; anything else is a bug
+_ODD = (
+    ArithmeticError,
+    AttributeError,
+    EOFError,
+    LookupError,
+    MemoryError,
+    NotImplementedError,
+    RecursionError,
+    TypeError,
+    ValueError,
+    struct.error,
+    zlib.error,
+)
 _HEAD = 4096
-_WALK_BYTES = 8 << 20  # of a pickle that is walked opcode by opcode
 _JSON_BYTES = 64 << 20
-_CRC_BYTES = 64 << 20  # of an archive's contents that are read through
 _HEADER_BYTES = 100 << 20  # of safetensors, by its own rule
-_PACKED_BYTES = 256 << 20
-_LEGACY_TORCH = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 _TABLE_END = b"\x57\xfb\x80\x8b\x24\x75\x47\xdb"  # of TensorFlow's checkpoint index
 _SHARDS = re.compile(r"\.(safetensors|bin)\.index\.json$")
 _CONFIGS = ("config.json", "adapter_config.json", "model_index.json", "modules.json")
@@ -64,14 +73,14 @@ def check(path):
             verdict, kind = _look(file, size, head, name)
         except Damage as damage:
             return [DAMAGED, "", str(damage)]
-        except (ValueError, struct.error, zlib.error, RecursionError, MemoryError, EOFError) as odd:
+        except _ODD as odd:
             return [DAMAGED, "", "it can't be read: %s" % (str(odd)[:120] or type(odd).__name__)]
     return [verdict, kind, ""]
 
 
 def _look(file, size, head, name):
-    if size == 0:
-        raise Damage("it is empty")
+    if size < 2:
+        raise Damage("it is empty" if size == 0 else "it is one byte long")
     if not head.strip(b"\0"):
         raise Damage("it begins with %d zero bytes" % len(head))
     expected = _MUST_BE.get(os.path.splitext(name)[1])
@@ -83,138 +92,6 @@ def _look(file, size, head, name):
     if expected is not None:
         raise Damage("its name says %s, and it does not begin like one" % expected)
     return UNKNOWN, ""
-
-
-# -- archives -------------------------------------------------------------------------------------
-
-
-def _zip(file, size, _head):
-    """Every entry of the directory has its local header; small contents have their CRC."""
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = archive.infolist()
-            if not entries:
-                raise Damage("the archive is empty")
-            if getattr(archive, "start_dir", 0) > size:
-                raise Damage("its directory lies outside of it")
-            for entry in entries:
-                _local_header(file, entry, archive.start_dir)
-            _contents(archive, entries)
-    except zipfile.BadZipFile as error:
-        raise Damage("it is cut off, or its end is damaged (%s)" % error)
-    except (NotImplementedError, RuntimeError):
-        return PLAUSIBLE  # encrypted, or packed in a way that Python does not know
-    return WHOLE
-
-
-def _local_header(file, entry, end):
-    file.seek(entry.header_offset)
-    header = file.read(30)
-    if len(header) < 30 or header[:4] != b"PK\x03\x04":
-        raise Damage("%s inside it is overwritten" % ascii(entry.filename[:80]))
-    name, extra = struct.unpack("<HH", header[26:30])
-    if entry.header_offset + 30 + name + extra + entry.compress_size > end:
-        raise Damage("%s inside it is cut off" % ascii(entry.filename[:80]))
-
-
-def _contents(archive, entries):
-    left = _CRC_BYTES
-    for entry in entries:
-        # torch may be told to write no CRC; it then stands as 0
-        if entry.CRC and entry.file_size <= left:
-            left -= entry.file_size
-            with archive.open(entry) as content:
-                for _block in iter(lambda: content.read(1 << 20), b""):
-                    pass
-
-
-def _packed(wbits):
-    """A gzip or zlib stream: it has an end of its own, with a checksum."""
-
-    def examine(file, size, _head):
-        if size > _PACKED_BYTES:
-            return PLAUSIBLE
-        file.seek(0)
-        stream = zlib.decompressobj(wbits)
-        for block in iter(lambda: file.read(1 << 16), b""):
-            rest = block
-            while rest and not stream.eof:
-                stream.decompress(rest, 1 << 20)
-                rest = stream.unconsumed_tail
-            if stream.eof:
-                return WHOLE
-        raise Damage("the compressed data is cut off")
-
-    return examine
-
-
-# -- pickles --------------------------------------------------------------------------------------
-
-
-def _is_pickle(head, _name):
-    return head[:1] == b"\x80" and head[1:2] in (b"\2", b"\3", b"\4", b"\5")
-
-
-def _pickle(file, size, _head):
-    """Walk its opcodes, which runs none of them, where it is small; else look at its end."""
-    file.seek(size - 1)
-    ends = file.read(1) == b"."
-    if size <= _WALK_BYTES:
-        file.seek(0)
-        data = file.read()
-        try:
-            end = _pickle_end(data, 0)
-        except (ValueError, EOFError, struct.error, IndexError, UnicodeDecodeError, OverflowError):
-            end = None  # joblib puts arrays in between, which are no opcodes
-        if end is not None and (end == size or data[end : end + 1] == b"\x80"):
-            return WHOLE
-    if not ends:
-        raise Damage("it is cut off: a pickle ends in a dot")
-    return PLAUSIBLE
-
-
-def _pickle_end(data, at):
-    stream = io.BytesIO(data)
-    stream.seek(at)
-    for _opcode in pickletools.genops(stream):
-        pass
-    return stream.tell()
-
-
-def _legacy_torch(file, size, _head):
-    """Five pickles, then each storage behind its count of elements."""
-    file.seek(0)
-    data = file.read(_WALK_BYTES)
-    at = 0
-    try:
-        for _part in range(5):
-            at = _pickle_end(data, at)
-    except (ValueError, EOFError, struct.error, IndexError, UnicodeDecodeError) as error:
-        if size > len(data):
-            return PLAUSIBLE
-        raise Damage("it is cut off (%s)" % error)
-    keys = sum(1 for _ in _strings(data, at))
-    return _storages(file, size, at, keys)
-
-
-def _strings(data, end):
-    """The keys of the storages: the strings of the last pickle that ends at ``end``."""
-    at = data.rfind(b"\x80\x02", 0, end - 1)
-    for opcode, argument, _at in pickletools.genops(data[at:end]):
-        if opcode.name in ("BINUNICODE", "SHORT_BINUNICODE", "UNICODE") and argument:
-            yield argument
-
-
-def _storages(file, size, at, keys):
-    """Each takes at least a byte an element."""
-    need = 0
-    file.seek(at)
-    count = file.read(8)
-    if keys and len(count) == 8:
-        need = 8 * keys + struct.unpack("<q", count)[0]
-    if keys and (len(count) < 8 or at + need > size):
-        raise Damage("its tensors are cut off")
-    return PLAUSIBLE
 
 
 # -- tensors --------------------------------------------------------------------------------------
@@ -291,15 +168,17 @@ def _begins(mark, suffix="", at=0):
 #: format, whether a file (its beginning, its name) is of it, and how it is examined; first wins
 _KINDS = (
     ("safetensors", _begins(b"", ".safetensors"), _safetensors),
-    ("zip", _begins(b"PK"), _zip),
+    ("zip", _begins(b"PK"), packed.archive_zip),
     ("HDF5", _begins(binary.HDF5), binary.hdf5),
     ("GGUF", _begins(b"GGUF"), binary.gguf),
     ("CatBoost", _begins(b"CBM1"), binary.catboost),
     ("TFLite", _begins(b"TFL3", at=4), binary.tflite),
-    ("PyTorch (old)", _begins(_LEGACY_TORCH), _legacy_torch),
-    ("pickle", _is_pickle, _pickle),
-    ("gzip", _begins(b"\x1f\x8b"), _packed(31)),
-    ("zlib", _begins(b"\x78", ".joblib"), _packed(15)),
+    ("PyTorch (old)", _begins(pickles.LEGACY_TORCH), pickles.legacy_torch),
+    ("pickle", pickles.is_pickle, pickles.pickle),
+    ("gzip", _begins(b"\x1f\x8b"), packed.packed(31)),
+    ("xz", _begins(b"\xfd7zXZ\0"), packed.xz),
+    ("bzip2", _begins(b"BZh"), packed.bzip2),
+    ("zlib", _begins(b"\x78", ".joblib"), packed.packed(15)),
     ("UBJSON", _begins(b"{", ".ubj"), binary.ubjson),
     ("booster JSON", _is_booster_json, _json),
     ("LightGBM", _is_lightgbm, _lightgbm),

@@ -27,11 +27,23 @@ class Damage(Exception):
     """The file is not whole; says why."""
 
 
+def u32(data):
+    """The little-endian number that the data begins with."""
+    return _U32.unpack(data[:4])[0]
+
+
 def _exactly(file, count):
     data = file.read(count) if 0 <= count <= 1 << 26 else b""
     if len(data) != count:
         raise Damage("it is cut off")
     return data
+
+
+def _skip(file, count, size):
+    """Go on behind so many bytes, which must be there."""
+    at = file.tell() + count
+    _require_end(size, at)
+    file.seek(at)
 
 
 def _require_end(size, end):
@@ -60,13 +72,13 @@ def catboost(_file, size, head):
     """Its magic, then the length of the core; what follows the core has no length of its own."""
     if len(head) < 8:
         raise Damage("it is cut off")
-    _require_end(size, 8 + _U32.unpack(head[4:8])[0])
+    _require_end(size, 8 + u32(head[4:]))
     return "plausible"
 
 
 def tflite(_file, size, head):
     """A flatbuffer: the root table must lie in it."""
-    if _U32.unpack(head[:4])[0] + 4 > size:
+    if u32(head) + 4 > size:
         raise Damage("it is cut off")
     return "plausible"
 
@@ -84,7 +96,7 @@ def protobuf(file, size, _head):
             at += length if kind == 2 else 0
         else:
             at += 8 if kind == 1 else 4
-    _require_end(size, at)
+        _require_end(size, at)
     return "plausible"
 
 
@@ -106,7 +118,7 @@ def gguf(file, size, head):
     """Header, values, tensors: the last tensor must end in the file."""
     if len(head) < 24:
         raise Damage("it is cut off")
-    version = _U32.unpack(head[4:8])[0]
+    version = u32(head[4:])
     if version not in (2, 3):
         return "plausible"
     tensors, values = struct.unpack("<QQ", head[8:24])
@@ -114,7 +126,7 @@ def gguf(file, size, head):
     align = 32
     for _number in range(_few(values)):
         key = _text(file)
-        value = _gguf_value(file, _U32.unpack(_exactly(file, 4))[0], size)
+        value = _gguf_value(file, u32(_exactly(file, 4)), size)
         if key == b"general.alignment" and value:
             align = value
     end = 0
@@ -142,14 +154,13 @@ def _gguf_value(file, kind, size):
     elif kind == _GGUF_ARRAY:
         inner, count = struct.unpack("<IQ", _exactly(file, 12))
         if inner in _GGUF_BYTES:
-            file.seek(count * _GGUF_BYTES[inner], 1)
-            _require_end(size, file.tell())
+            _skip(file, count * _GGUF_BYTES[inner], size)
         else:
             for _number in range(_few(count)):
                 _gguf_value(file, inner, size)
     elif kind in _GGUF_BYTES:
         data = _exactly(file, _GGUF_BYTES[kind])
-        return _U32.unpack(data)[0] if kind == 4 else None
+        return u32(data) if kind == 4 else None
     else:
         raise Damage("its header holds a value of no known kind")
     return None
@@ -159,7 +170,7 @@ def _tensor_end(file):
     """Where a tensor ends, from the start of the data."""
     _text(file)
     elements = 1
-    for _dimension in range(min(_U32.unpack(_exactly(file, 4))[0], 8)):
+    for _dimension in range(min(u32(_exactly(file, 4)), 8)):
         elements *= _U64.unpack(_exactly(file, 8))[0]
     kind, offset = struct.unpack("<IQ", _exactly(file, 12))
     block, width = _GGML.get(kind, (1, 0))
@@ -180,9 +191,9 @@ def ubjson(file, size, _head):
 
 def _ubj_value(file, mark, size, depth):
     if mark in _UBJ_BYTES:
-        file.seek(_UBJ_BYTES[mark], 1)
+        _skip(file, _UBJ_BYTES[mark], size)
     elif mark in (b"S", b"H"):
-        file.seek(_ubj_length(file), 1)
+        _skip(file, _ubj_length(file), size)
     elif mark in (b"[", b"{") and depth < _DEPTH:
         _ubj_items(file, mark, size, depth)
     else:
@@ -198,13 +209,13 @@ def _ubj_items(file, mark, size, depth):
     if after == b"#":
         count, after = _ubj_length(file), None
     if kind in _UBJ_BYTES and count is not None and mark == b"[":
-        file.seek(count * _UBJ_BYTES[kind], 1)
+        _skip(file, count * _UBJ_BYTES[kind], size)
         return
     end = b"]" if mark == b"[" else b"}"
     done = 0
     while done != count and (count is not None or after != end):
         if mark == b"{":
-            file.seek(_ubj_length(file, after), 1)
+            _skip(file, _ubj_length(file, after), size)
             after = None
         _ubj_value(file, kind or after or _exactly(file, 1), size, depth + 1)
         after = None if count is not None else _exactly(file, 1)

@@ -16,7 +16,7 @@ VERBS = {
     "halt": ("start", "halt"),
     "follow": ("follow", "follow"),
     "survey": ("survey", "survey"),
-    "examine": ("survey", "examine"),
+    "examine": ("examine", "examine"),
     "digest": ("send", "digest"),
     "send": ("send", "send"),
     "leave": ("leave", "leave"),
