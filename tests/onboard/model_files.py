@@ -98,7 +98,7 @@ MADE = {
     "empty.safetensors": (struct.pack("<Q", 2) + b"{}", "whole", "safetensors"),
     "tiny.gguf": (gguf(), "whole", "GGUF"),
     "model.ubj": (ubjson(), "whole", "UBJSON"),
-    "model.onnx": (onnx(), "plausible", "protobuf"),
+    "model.onnx": (onnx(), "plausible", "ONNX"),
     "saved_model.pb": (onnx(), "plausible", "protobuf"),
     "protocol2.pkl": (pickle.dumps(TREES, 2), "whole", "pickle"),
     "protocol5.pkl": (pickle.dumps(TREES, 5), "whole", "pickle"),

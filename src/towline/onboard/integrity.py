@@ -183,6 +183,7 @@ _KINDS = (
     ("booster JSON", _is_booster_json, _json),
     ("LightGBM", _is_lightgbm, _lightgbm),
     ("JSON", _is_config, _json),
-    ("protobuf", _begins(b"", (".onnx", ".pb", ".mlmodel")), binary.protobuf),
+    ("ONNX", _begins(b"", ".onnx"), binary.onnx),
+    ("protobuf", _begins(b"", (".pb", ".mlmodel")), binary.protobuf),
     ("TensorFlow index", _begins(b"", ".index"), _table),
 )

@@ -83,21 +83,36 @@ def tflite(_file, size, head):
     return "plausible"
 
 
+def onnx(file, size, _head):
+    """A graph, and the operators' version behind it."""
+    if not _fields(file, size) >= {7, 8}:
+        raise Damage("it is cut off: it has no graph, or no version of its operators")
+    return "plausible"
+
+
 def protobuf(file, size, _head):
-    """Fields up to the last byte: tag, then a length that must fit."""
+    """Fields up to the last byte."""
+    _fields(file, size)
+    return "plausible"
+
+
+def _fields(file, size):
+    """Walk over fields: tag, then a length that must fit. Returns their numbers."""
     at = 0
+    numbers = set()
     while at < size:
         tag, at = _varint(file, at)
         kind = tag & 7
         if tag >> 3 == 0 or kind not in (0, 1, 2, 5):
             raise Damage("it holds something that is no field of this format")
+        numbers.add(tag >> 3)
         if kind in (0, 2):
             length, at = _varint(file, at)
             at += length if kind == 2 else 0
         else:
             at += 8 if kind == 1 else 4
         _require_end(size, at)
-    return "plausible"
+    return numbers
 
 
 def _varint(file, at):
