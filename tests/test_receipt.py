@@ -54,6 +54,7 @@ STATUS = {
         "ratio",
     ]),
     "model": dict.fromkeys(["path", "sha256", "size_bytes"]),
+    "checkpoint": dict.fromkeys(["path", "at", "epoch", "size_bytes"]),
     "error": dict.fromkeys(["kind", "message", "hint"]),
     "created_at": None,
     "ended_at": None,
@@ -64,7 +65,17 @@ RECEIPT = {
     "transfers": [
         dict.fromkeys(["direction", "files", "bytes", "sent_bytes", "seconds", "connections"])
     ],
-    "model": dict.fromkeys(["path", "sha256", "size_bytes", "candidates"]),
+    "model": dict.fromkeys([
+        "path",
+        "sha256",
+        "size_bytes",
+        "remote_path",
+        "why",
+        "check",
+        "beside",
+        "candidates",
+    ]),
+    "checkpoint": dict.fromkeys(["path", "at", "epoch", "size_bytes"]),
     "instance": dict.fromkeys(["provider", "id", "type", "gpu", "driver", "price_usd_per_hour"]),
     "release": dict.fromkeys(["gone", "proof", "at"]),
     "cost_usd": None,

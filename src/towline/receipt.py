@@ -37,6 +37,7 @@ def status(store: Store, run: RunRecord, now: float) -> dict[str, Any]:
         "stalled": facts.get("stalled"),
         "transfer": _transfer(facts),
         "model": _model(attempts),
+        "checkpoint": _checkpoint(facts),
         "error": _error(run),
         "created_at": run.created_at,
         "ended_at": run.ended_at,
@@ -50,14 +51,16 @@ def receipt(store: Store, run: RunRecord, now: float) -> dict[str, Any]:
     delivered = _result(attempts, StepName.DELIVER)
     gathered = _result(attempts, StepName.GATHER)
     released = _result(attempts, StepName.RELEASE)
-    training = store.facts(run.id).get("training") or {}
+    facts = store.facts(run.id)
+    training = facts.get("training") or {}
     transfers = delivered.get("transfers", []) + gathered.get("transfers", [])
     keys = ("direction", "files", "bytes", "sent_bytes", "seconds", "connections")
     return {
         "run": {"id": run.id, "name": run.name, "state": run.state},
         "steps": _steps(attempts, ledger, now),
         "transfers": [{key: one.get(key) for key in keys} for one in transfers],
-        "model": _model(attempts) | {"candidates": gathered.get("candidates", [])},
+        "model": _model(attempts) | _model_found(gathered, facts),
+        "checkpoint": _checkpoint(facts),
         "instance": _receipt_instance(attempts, ledger),
         "release": {key: released.get(key) for key in ("gone", "proof", "at")},
         "cost_usd": round(spent_usd(ledger, now), 4),
@@ -166,6 +169,19 @@ def _transfer(facts: dict[str, Any]) -> dict[str, Any]:
 def _model(attempts: list[Attempt]) -> dict[str, Any]:
     model = _result(attempts, StepName.GATHER).get("model") or {}
     return {key: model.get(key) for key in ("path", "sha256", "size_bytes")}
+
+
+def _model_found(gathered: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Why the model is the model; the candidates also of a search that found none."""
+    model = gathered.get("model") or {}
+    said = {key: model.get(key) for key in ("remote_path", "why", "check", "beside")}
+    return said | {"candidates": facts.get("candidates") or gathered.get("candidates") or []}
+
+
+def _checkpoint(facts: dict[str, Any]) -> dict[str, Any]:
+    """The newest checkpoint that came home while the training ran."""
+    newest = facts.get("checkpoint") or {}
+    return {key: newest.get(key) for key in ("path", "at", "epoch", "size_bytes")}
 
 
 def _error(run: RunRecord) -> dict[str, Any]:

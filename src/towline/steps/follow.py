@@ -6,6 +6,7 @@ import json
 from typing import Any
 
 from towline import errors
+from towline.checkpoints import Checkpoints
 from towline.context import Context
 from towline.core.run import Wish
 from towline.core.units import seconds_text, usd_text
@@ -41,7 +42,10 @@ async def act(ctx: Context) -> dict[str, Any]:
         ctx.status("ending the training")
         await line.call("halt", {"grace_s": _HALT_GRACE_S})
     follower = _Follower(ctx)
-    state = await follower.to_the_end()
+    try:
+        state = await follower.to_the_end()
+    finally:
+        await follower.checkpoints.close()
     return judged(ctx, state, follower.limit)
 
 
@@ -55,6 +59,7 @@ class _Follower:
         self._sides = SideFiles(ctx, self._reports)
         self._watcher = Watcher(ctx)
         self._reports.on_report = self._watcher.report
+        self.checkpoints = Checkpoints(ctx)
 
     async def to_the_end(self) -> dict[str, Any]:
         """Read, and take the line up again for as long as it takes."""
@@ -81,6 +86,7 @@ class _Follower:
                         log.end()
                         return dict(json.loads(payload))
                     await self._watch_limits(line)
+                    self.checkpoints.tick(line)
         raise errors.ConnectionLost("the instance ended the talk without a result")
 
     def _request(self, line: Line, offset: int) -> dict[str, Any]:
