@@ -67,15 +67,15 @@ PROJECTS = {
             metrics=("loss", "val_loss", "accuracy"), model="output/best.pt",
         ),
         Project(
-            name="lightning", package="lightning", last=4, total=4,
+            name="lightning", package="lightning", last=3, total=3,
             metrics=("train_loss", "val_loss", "val_acc"),
             model="code/lightning_logs/version_0/checkpoints/epoch=*-val_loss=*.ckpt",
             sides=("lightning_logs/version_0/metrics.csv",
-                   "lightning_logs/version_0/events.out.tfevents.*"),
+                   "lightning_logs/version_*/events.out.tfevents.*"),
         ),
         Project(
             name="lightning-rich", folder="lightning", extra=("rich==15.0.0",),
-            package="lightning", last=4, total=4, metrics=("train_loss", "val_loss", "val_acc"),
+            package="lightning", last=3, total=3, metrics=("train_loss", "val_loss", "val_acc"),
             model="code/lightning_logs/version_0/checkpoints/epoch=*-val_loss=*.ckpt",
         ),
         Project(

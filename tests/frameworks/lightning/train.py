@@ -40,14 +40,14 @@ def main():
     pixels = torch.tensor(digits.data / 16, dtype=torch.float32)
     train, valid = random_split(TensorDataset(pixels, torch.tensor(digits.target)), [1437, 360])
     trainer = lightning.Trainer(
-        max_epochs=4,
+        max_epochs=3,
         accelerator="auto",
         logger=[CSVLogger("."), TensorBoardLogger(".")],
         callbacks=[ModelCheckpoint(monitor="val_loss", filename="{epoch}-{val_loss:.3f}")],
         log_every_n_steps=5,
     )
     trainer.fit(
-        Digits(), DataLoader(train, batch_size=64, shuffle=True), DataLoader(valid, batch_size=180)
+        Digits(), DataLoader(train, batch_size=128, shuffle=True), DataLoader(valid, batch_size=180)
     )
 
 
