@@ -1,5 +1,7 @@
 """Lightning: its own bar, its own folder (lightning_logs), the best checkpoint by val_loss."""
 
+import logging
+
 import lightning
 import torch
 from lightning.pytorch.callbacks import ModelCheckpoint
@@ -35,6 +37,8 @@ class Digits(lightning.LightningModule):
 
 def main():
     """Train on the handwritten digits."""
+    said = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    said.addFilter(lambda record: "Tip:" not in record.getMessage())  # its advertisements
     lightning.seed_everything(7)
     digits = load_digits()
     pixels = torch.tensor(digits.data / 16, dtype=torch.float32)
