@@ -88,13 +88,17 @@ class Sshd:
         """End the listener and every connection that it serves."""
         if self.process is None:
             return
+        self.process.send_signal(signal.SIGSTOP)  # so that no new one comes while they are listed
         children = psutil.Process(self.process.pid).children(recursive=True)
-        self.process.kill()
-        self.process.wait()
+        serving = []
         for process in children:
             with contextlib.suppress(psutil.NoSuchProcess):
                 if process.name().startswith("sshd"):
                     process.kill()
+                    serving.append(process)
+        self.process.kill()
+        self.process.wait()
+        psutil.wait_procs(serving, timeout=5)  # they write to the log to their last moment
         self.process = None
 
 
