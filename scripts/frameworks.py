@@ -257,12 +257,12 @@ def _keep(name: str, facts: dict[str, Any]) -> None:
         "| framework | whole run (training) | read from | last report | metrics | model | loaded |\n",
         "|---|---|---|---|---|---|---|\n",
     ]
-    for name, one in sorted(results.items()):
+    for row, one in sorted(results.items()):
         of = f" of {one['total']}" if one["total"] else ""
         chosen_from = f", of {one['candidates']}" if one["candidates"] > 1 else ""
         metrics = ", ".join(f"`{metric}`" for metric in one["metrics"])
         lines.append(
-            f"| {name} {one['version']} | {one['seconds']:.0f} s ({one['training_s']:.0f} s) "
+            f"| {row} {one['version']} | {one['seconds']:.0f} s ({one['training_s']:.0f} s) "
             f"| {', '.join(one['sources'])}: {one['reports']} reports | {one['epoch']}{of} "
             f"| {metrics} | `{one['model']}`{chosen_from}: {one['why']} | {one['loads']} |\n"
         )
