@@ -14,6 +14,8 @@ from typing import Any
 
 from towline.core.artifact import Artifact, FoundFile, Search, search
 from towline.core.formats import looseness, missing_shards
+from towline.core.manifest import shown
+from towline.errors import CommandFailed
 from towline.line import Line
 from towline.onboard import integrity
 from towline.transfer.download import RemoteFile, download
@@ -90,6 +92,9 @@ async def survey(
 
     What was uploaded is older, or lies in the dataset, which is not looked at.
 
+    Raises:
+        CommandFailed: The instance lists what can't lie there.
+
     Args:
         line: To the instance.
         started_at: The instance's own time of the start, in UTC seconds.
@@ -103,6 +108,8 @@ async def survey(
     found = []
     for row in answer["files"]:
         path = f"{row['root']}/{row['path']}".removeprefix(layout.root + "/")
+        if not _is_plain(path):
+            raise CommandFailed(f"the instance lists {shown(path)}, which leads out of the run")
         if row["mtime_ns"] >= since_ns or path.startswith("output/"):
             found.append(
                 FoundFile(
@@ -111,6 +118,12 @@ async def survey(
                 )
             )  # fmt: skip
     return found
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path stays below the output folder or the working folder, here as there."""
+    parts = path.split("/")
+    return parts[0] in ("output", "code") and not {"", ".", ".."} & set(parts)
 
 
 async def find(
