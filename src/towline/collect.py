@@ -15,6 +15,7 @@ from typing import Any
 from towline.core.artifact import Artifact, FoundFile, Search, search
 from towline.core.formats import looseness, missing_shards
 from towline.core.manifest import shown
+from towline.core.units import count_text
 from towline.errors import CommandFailed
 from towline.line import Line
 from towline.onboard import integrity
@@ -223,7 +224,7 @@ def _to_check(one: Artifact) -> list[str]:
 def _together(one: Artifact, said: Iterable[list[str] | None]) -> Check:
     """A candidate is as good as its worst file."""
     if lost := missing_shards(one):
-        return Check(integrity.DAMAGED, "", f"{lost} of its shards are missing")
+        return Check(integrity.DAMAGED, "", f"it lacks {count_text(lost, 'shard')}")
     found = [Check(*each) if each else Check(integrity.DAMAGED, "", "it is gone") for each in said]
     order = (integrity.DAMAGED, integrity.UNKNOWN, integrity.PLAUSIBLE, integrity.WHOLE)
     return min(
