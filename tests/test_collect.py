@@ -94,7 +94,9 @@ def test_a_json_or_text_file_is_a_model_only_by_its_content():
     }
     one = found(Instance(booster))
     assert one.model.path == "output/xgb.json"
-    assert [out.path for out in one.search.left_out] == ["output/a.json"]
+    assert [row["path"] for row in one.rows(10)] == ["output/xgb.json"]
+    cut = found(Instance({"output/xgb.json": ["damaged", "booster JSON", "it is cut off"]}))
+    assert [bad.path for bad in cut.damaged] == ["output/xgb.json"]
     assert found(Instance({"output/a.json": ["unknown", "", ""]})).model is None
     named = found(Instance({"output/a.json": ["unknown", "", ""]}), explicit="output/a.json")
     assert named.model.path == "output/a.json"

@@ -173,11 +173,10 @@ async def _look_into(
         if not batch:
             return found, checks
         reasons = await _examine(line, batch, checks)
-        texts = [] if any_text else [one for one in batch if _is_text(one)]
-        for one in texts:
-            if checks[one.path].format not in integrity.BOOSTERS:
-                reasons.setdefault(one.path, "its content is no booster's")
         found = found.without(reasons)
+        if not any_text:
+            texts = [one.path for one in batch if _is_text(one)]
+            found = found.dropping([p for p in texts if checks[p].format not in integrity.BOOSTERS])
         if any(one.path in checks and not checks[one.path].damaged for one in found.ranked):
             return found, checks
 
