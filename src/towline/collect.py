@@ -23,7 +23,7 @@ from towline.transfer.download import RemoteFile, download
 from towline.transfer.meter import TransferProgress, TransferResult
 
 #: the first look at what still moves is short: most trainings have long ended their last save
-_FIRST_LOOK_S = 0.2
+_FIRST_LOOK_S = 0.1
 _LOOK_S = 0.7
 _MOST_LOOKS = 300
 #: a file that is held open and does not change for so many looks is taken as it is

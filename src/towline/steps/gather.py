@@ -113,6 +113,8 @@ async def _bring_model(
     shutil.rmtree(staging, ignore_errors=True)
     beside, moved = await _bring_companions(ctx, line, found, model, results)
     sha256 = next(iter(hashes.values())) if model.base is None else _tree_sha256(hashes)
+    if check.damaged:
+        return {"moved": [asdict(done), *moved]}  # home, and no model all the same
     ctx.note(
         f"model: {target} ({size_text(model.size_bytes)}, SHA-256 {sha256[:12]}... verified;"
         f" {model.why})"
