@@ -135,8 +135,9 @@ def _status_rows(
     yield "cost", cost_text(status["cost"])
     yield "checkpoint", _checkpoint_text(status["checkpoint"], now) if is_active else None
     yield "model", _model_text(status["model"])
-    yield "error", status["error"]["message"]
-    yield "hint", status["error"]["hint"]
+    yield from (
+        (key, status["error"][part]) for key, part in (("error", "message"), ("hint", "hint"))
+    )
     yield "results", path_text(run.results_dir)
     took = seconds_text((run.ended_at or now) - run.created_at)
     yield "started", f"{_clock(run.created_at)}, {'for' if is_active else 'took'} {took}"
