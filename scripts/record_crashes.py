@@ -18,7 +18,14 @@ from pathlib import Path
 FOLDER = Path(__file__).parents[1] / "tests" / "data" / "crashes"
 TAIL = 16 * 1024
 TORCH = "import torch\n"
-SMALL_SHM = ["unshare", "-m", "sh", "-c", 'mount -t tmpfs -o size=1m none /dev/shm && exec "$@"', "sh"]
+SMALL_SHM = [
+    "unshare",
+    "-m",
+    "sh",
+    "-c",
+    'mount -t tmpfs -o size=1m none /dev/shm && exec "$@"',
+    "sh",
+]
 WORKERS = """
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -42,20 +49,20 @@ if os.environ["RANK"] == "0":
 CASES = {
     "module": ("import_error", "print('loading')\nfrom cv2_not_here.data import load\n"),
     "name": ("import_error", "from json import not_there\n"),
-    "memory": ("memory", "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))\n"
-               "data = [bytearray(1 << 24) for _ in range(100)]\n"),
+    "memory": ("memory", ("import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << 28, 1 << 28))\n"
+               "data = [bytearray(1 << 24) for _ in range(100)]\n")),
     "memory_numpy": ("memory", "import numpy\nprint(numpy.zeros((1 << 21, 1 << 21)).sum())\n"),
     "disk": ("disk_full", "file = open('/dev/full', 'wb', buffering=0)\nfile.write(b'weights')\n"),
-    "file_size": ("file_too_large", "import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
-                  "open('model.pt', 'wb').write(bytes(100_000))\n"),
+    "file_size": ("file_too_large", ("import resource\nresource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+                  "open('model.pt', 'wb').write(bytes(100_000))\n")),
     "dataset": ("dataset_missing", "import os\nopen(os.environ['TOWLINE_DATASET'] + '/train.csv')\n"),
     "file": ("file_missing", "open('configs/model.yaml')\n"),
     "permission": ("permission_denied", "import os\nos.setuid(65534)\nopen('/root/model.pt', 'wb')\n"),
-    "port": ("port_in_use", "import socket\na = socket.socket()\na.bind(('127.0.0.1', 0))\na.listen()\n"
-             "socket.socket().bind(a.getsockname())\n"),
+    "port": ("port_in_use", ("import socket\na = socket.socket()\na.bind(('127.0.0.1', 0))\na.listen()\n"
+             "socket.socket().bind(a.getsockname())\n")),
     "hub": ("hub_offline", "import urllib.request\nurllib.request.urlopen('https://huggingface.invalid/yolo.pt')\n"),
-    "value": ("exception", "def fit(rate):\n    raise ValueError(f'rate {rate} is too high')\n"
-              "try:\n    int('a')\nexcept ValueError:\n    fit(3)\n"),
+    "value": ("exception", ("def fit(rate):\n    raise ValueError(f'rate {rate} is too high')\n"
+              "try:\n    int('a')\nexcept ValueError:\n    fit(3)\n")),
     "nan_sklearn": ("nan_loss", "from sklearn.linear_model import Ridge\nRidge().fit([[float('nan')], [1]], [1, 2])\n"),
     "torch_memory": ("memory", TORCH + "torch.zeros(1 << 42)\n"),
     "torch_shared_memory": ("shared_memory", WORKERS),
@@ -68,6 +75,7 @@ CASES = {
 
 
 def main() -> None:
+    """Record the wanted cases."""
     python, *wanted = sys.argv[1:] or [sys.executable]
     FOLDER.mkdir(parents=True, exist_ok=True)
     index_file = FOLDER / "index.json"
@@ -79,6 +87,7 @@ def main() -> None:
 
 
 def record(python: str, name: str, kind: str, script: str, index: dict[str, dict]) -> None:
+    """Let one case die and keep what it printed."""
     with tempfile.TemporaryDirectory(prefix="crash-") as folder:
         (Path(folder) / "train.py").write_text(script)
         dataset = str(Path(folder) / "dataset")

@@ -89,17 +89,17 @@ def test_a_kill_for_memory_needs_more_than_a_signal():
     ("line", "kind"),
     [
         # as the drivers, frameworks and tools print them
-        ("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.00 GiB. GPU 0 has a total"
-         " capacity of 79.10 GiB of which 1.92 GiB is free.", "cuda_out_of_memory"),
-        ("RuntimeError: The NVIDIA driver on your system is too old (found version 11040). Please"
-         " update your GPU driver", "driver_too_old"),
+        (("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 4.00 GiB. GPU 0 has a total"
+         " capacity of 79.10 GiB of which 1.92 GiB is free."), "cuda_out_of_memory"),
+        (("RuntimeError: The NVIDIA driver on your system is too old (found version 11040). Please"
+         " update your GPU driver"), "driver_too_old"),
         ("RuntimeError: CUDA error: no kernel image is available for execution on the device",
          "no_kernel_image"),
         ("RuntimeError: No CUDA GPUs are available", "no_cuda"),
-        ("RuntimeError: DataLoader worker (pid 4242) is killed by signal: Bus error. It is possible"
-         " that dataloader's workers are out of shared memory.", "shared_memory"),
-        ("torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:1331, unhandled"
-         " system error", "nccl"),
+        (("RuntimeError: DataLoader worker (pid 4242) is killed by signal: Bus error. It is possible"
+         " that dataloader's workers are out of shared memory."), "shared_memory"),
+        (("torch.distributed.DistBackendError: NCCL error in: ProcessGroupNCCL.cpp:1331, unhandled"
+         " system error"), "nccl"),
         ("OSError: We couldn't connect to 'https://huggingface.co' to load the files", "hub_offline"),
         ("huggingface_hub.errors.GatedRepoError: 401 Client Error.", "hub_refused"),
         ("terminate called after throwing an instance of 'std::bad_alloc'", "memory"),

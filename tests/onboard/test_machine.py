@@ -104,7 +104,7 @@ def groups(tmp_path, monkeypatch, cgroup, files):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
-    real = onboard_machine._read  # noqa: SLF001 - what the kernel says is what is varied
+    real = onboard_machine._read
 
     def read(path):
         return cgroup if path.endswith("/cgroup") else real(path)

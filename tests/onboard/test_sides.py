@@ -222,7 +222,7 @@ def test_it_runs_under_an_old_python_too(machine, follow):
 
 def test_the_log_does_not_wait_for_the_watch(waiting, follow):
     following = follow(waiting)
-    wait_for(lambda: following.step())
+    wait_for(following.step)
     began = time.monotonic()
     end(waiting)
     following.to_the_end()
