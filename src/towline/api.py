@@ -90,7 +90,11 @@ class Towline:
             SpecError: Names what, where, why, and what to do.
         """
         scans = starting.check(task, base, results_root, self.redactor, self.home.path)
-        self.provider(provider_name(task))
+        provider = self.provider(provider_name(task))
+        if task.image and provider.features.containers is False:
+            message = f"image: instances of provider {provider.name} have neither docker nor podman"
+            hint = "install one there, or take `image` out of the task"
+            raise errors.SpecError(message, hint=hint)
         return scans
 
     async def plan(

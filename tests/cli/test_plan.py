@@ -3,14 +3,11 @@
 import os
 import random
 import re
-import shutil
-import tempfile
-from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.contracts.test_ssh import SSHD, Sshd
+from tests.contracts.test_ssh import SSHD, serving
 from towline.cli import plan as plan_module
 
 PLAN = {
@@ -199,14 +196,8 @@ def test_the_safety_of_a_provider_is_said_as_it_is(grade, safety, said):
 
 @pytest.fixture
 def sshd():
-    folder = Path(tempfile.mkdtemp(prefix="tl-"))
-    server = Sshd(folder)
-    try:
-        server.start()
+    with serving() as server:
         yield server
-    finally:
-        server.stop()
-        shutil.rmtree(folder)
 
 
 def arguments(sshd, **other):

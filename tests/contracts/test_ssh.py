@@ -102,8 +102,9 @@ class Sshd:
         self.process = None
 
 
-@pytest.fixture
-def sshd():
+@contextlib.contextmanager
+def serving():
+    """A server, its folder gone afterwards."""
     folder = Path(tempfile.mkdtemp(prefix="tl-"))
     server = Sshd(folder)
     try:
@@ -112,6 +113,12 @@ def sshd():
     finally:
         server.stop()
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def sshd():
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture
