@@ -14,6 +14,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -241,7 +242,7 @@ def _loads(trained: Trained) -> dict[str, Any]:
         )  # fmt: skip
     if done.returncode != 0:
         raise Wrong(f"{model} can't be used: {done.stderr[-600:]}")
-    return {"loads": done.stdout.strip().splitlines()[-1]}
+    return {"loads": re.split(r"[\r\n]", done.stdout.strip())[-1].strip()}
 
 
 # -- the page -------------------------------------------------------------------------------------

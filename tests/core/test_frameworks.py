@@ -77,6 +77,18 @@ def test_a_folder_of_weights_without_the_trainers_files_is_no_trainers():
     assert first("code/runs/train/weights/best.pt", "output/model.pt")[0] == "output/model.pt"
 
 
+def test_what_the_script_saved_after_mere_checkpoints_is_the_model():
+    steps = [f"output/checkpoints/checkpoint_{n}/{name}" for n in (0, 1)
+             for name in ("model.safetensors", "optimizer.bin")]  # fmt: skip
+    final, other = "output/final/model.safetensors", "output/embedding.pt"
+    aged = {path: (3 if "_0/" in path else 2) * 10**9 for path in steps}
+    assert first(*steps, final, other, ages=aged)[0] == final
+    assert (
+        first(*steps, final, ages=aged | {final: 4 * 10**9})[0] == steps[2]
+    )  # it came before them
+    assert first(*steps, other, ages=aged)[0] == steps[2]  # no name speaks for it
+
+
 STATE = "trainer_state.json"
 
 
