@@ -17,12 +17,14 @@ STATUS = {
     "transfer": {"direction", "bytes", "total_bytes", "rate_bytes_per_s", "files", "total_files", "eta_s", "connections", "ratio"},
     "model": {"path", "sha256", "size_bytes"},
     "error": {"kind", "message", "hint"},
+    "checkpoint": {"path", "at", "epoch", "size_bytes"},
     "created_at": None, "ended_at": None,
 }  # fmt: skip
 RECEIPT = {
     "run": {"id", "name", "state"},
     "steps": None, "transfers": None,
-    "model": {"path", "sha256", "size_bytes", "candidates"},
+    "model": {"path", "sha256", "size_bytes", "remote_path", "why", "check", "beside", "candidates"},
+    "checkpoint": {"path", "at", "epoch", "size_bytes"},
     "instance": {"provider", "id", "type", "gpu", "driver", "price_usd_per_hour"},
     "release": {"gone", "proof", "at"},
     "cost_usd": None, "dataset_sha256": None, "code_sha256": None,

@@ -29,11 +29,17 @@ class Progress:
 
     epoch: int | None = None
     total_epochs: int | None = None
+    step: int | None = None
+    total_steps: int | None = None
+    fraction: float | None = None
+    eta_s: float | None = None
     metrics: dict[str, float | None] = field(default_factory=dict)
+    at: float | None = None
+    source: str = ""
 
     def data(self) -> dict[str, Any]:
         """JSON form, as `events` and `status` show it."""
-        return {"epoch": self.epoch, "total_epochs": self.total_epochs, "metrics": self.metrics}
+        return {field: getattr(self, field) for field in self.__dataclass_fields__}
 
 
 class ProgressParser:
