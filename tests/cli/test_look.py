@@ -94,7 +94,18 @@ def test_ls_is_an_array_of_the_same_objects(finished):
 
 def test_ls_for_people(finished):
     head, row = finished("ls").stdout.splitlines()
-    assert head.split() == ["NAME", "ID", "STATE", "STEP", "AGE", "COST", "MODEL,", "ERROR", "OR", "PROGRESS"]
+    assert head.split() == [
+        "NAME",
+        "ID",
+        "STATE",
+        "STEP",
+        "AGE",
+        "COST",
+        "MODEL,",
+        "ERROR",
+        "OR",
+        "PROGRESS",
+    ]
     assert row.startswith("noop ")
     assert row.endswith("runs/noop/model.pt")
 

@@ -47,9 +47,6 @@ RUN = "code/runs/detect/train"
         (["code/base/model_000100.pt", "code/base/meta_000100.json", "code/base/optim_000100_rank0.pt"],
          "code/base/model_000100.pt", "nanochat"),
         (["output/m.cbm", "output/catboost_info/catboost_training.json"], "output/m.cbm", "CatBoost"),
-        (["output/p/checkpoints/checkpoint_1/model.safetensors",
-          "output/p/checkpoints/checkpoint_1/optimizer.bin"],
-         "output/p/checkpoints/checkpoint_1/model.safetensors", "Accelerate"),
     ],
 )  # fmt: skip
 def test_a_trainers_best_is_first(files, best, word):
@@ -61,7 +58,7 @@ def test_a_trainers_best_is_first(files, best, word):
 
 def test_every_trainer_has_a_case_above():
     here = {
-        mark.args[1][n][2] for mark in test_a_trainers_best_is_first.pytestmark for n in range(15)
+        mark.args[1][n][2] for mark in test_a_trainers_best_is_first.pytestmark for n in range(14)
     }
     assert {one.name for one in TRAINERS} <= here | {"Lightning"}
 
@@ -135,3 +132,10 @@ def test_what_last_checkpoint_names_is_before_other_steps():
     said = FoundFile(path="code/o/last_checkpoint", size_bytes=9, mode=0o644, mtime_ns=1,
                      says="model_0000009.pth")  # fmt: skip
     assert rank_models([*files, said], None)[0].path == "code/o/model_0000009.pth"
+
+
+def test_accelerates_states_are_no_better_than_what_the_script_saved_after_them():
+    states = [f"output/checkpoints/checkpoint_{n}/model.safetensors" for n in (0, 1)]
+    assert first(*states, "output/final/model.safetensors", ages=dict.fromkeys(states, 9))[0] == (
+        "output/final/model.safetensors"
+    )

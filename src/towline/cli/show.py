@@ -133,9 +133,11 @@ def _status_rows(
         yield "machine", ", ".join(machine_words(status["machine"])) or None
         yield "stalled", (status["stalled"] or {}).get("text")
     yield "cost", cost_text(status["cost"])
+    yield "checkpoint", _checkpoint_text(status["checkpoint"], now) if is_active else None
     yield "model", _model_text(status["model"])
-    yield "error", status["error"]["message"]
-    yield "hint", status["error"]["hint"]
+    yield from (
+        (key, status["error"][part]) for key, part in (("error", "message"), ("hint", "hint"))
+    )
     yield "results", path_text(run.results_dir)
     took = seconds_text((run.ended_at or now) - run.created_at)
     yield "started", f"{_clock(run.created_at)}, {'for' if is_active else 'took'} {took}"
@@ -170,6 +172,17 @@ def _transfer_text(transfer: dict[str, Any]) -> str | None:
     if transfer["direction"] is None:
         return None
     return f"{transfer['direction']}, {', '.join(transfer_words(transfer))}"
+
+
+def _checkpoint_text(checkpoint: dict[str, Any], now: float) -> str | None:
+    from towline.core.units import seconds_text, size_text  # noqa: PLC0415
+
+    if checkpoint["path"] is None:
+        return None
+    epoch = "" if checkpoint["epoch"] is None else f"epoch {checkpoint['epoch']}, "
+    age = seconds_text(max(0.0, now - checkpoint["at"]))
+    size = size_text(checkpoint["size_bytes"])
+    return f"{path_text(checkpoint['path'])} ({epoch}{size}, {age} old)"
 
 
 def _model_text(model: dict[str, Any]) -> str | None:

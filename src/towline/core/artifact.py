@@ -81,6 +81,11 @@ class Search:
         kept = [one for one in self.ranked if one.path not in reasons]
         return Search(ranked=kept, left_out=self.left_out + out)
 
+    def dropping(self, paths: Collection[str]) -> Search:
+        """The same, with some candidates forgotten: they never looked much like a model."""
+        kept = [one for one in self.ranked if one.path not in paths]
+        return Search(ranked=kept, left_out=self.left_out)
+
     def rows(self, limit: int) -> list[dict[str, Any]]:
         """Lines of the receipt: the ranked with their rank, then the others."""
         ranked = [one.row() | {"rank": n} for n, one in enumerate(self.ranked, 1)]
@@ -210,7 +215,7 @@ def _looseness(one: Artifact) -> int:
 def _why(one: Artifact) -> str:
     name = _WORDS[_name_class(one.path)]
     if loose := _looseness(one):
-        name = ("", "perhaps a model", "a booster, if its content says so")[loose]
+        name = ("", "perhaps a model", "a booster by its content")[loose]
     elif one.why:
         name = f"{one.why}, {name}" if _name_class(one.path) < len(_WORDS) - 1 else one.why
     return f"{name}, in {'the output folder' if _place(one.path) == 0 else 'the working folder'}"

@@ -212,7 +212,7 @@ _RULES: tuple[_Rule, ...] = (
     _rule(
         "nan_loss",
         r"(?i)loss is nan|nan loss|loss:? (?:is )?(?:nan|inf)[,. ]*stopping|non-finite loss|"
-        r"Input contains NaN|found inf or nan|Loss is (?:nan|inf)",
+        r"Input (?:\w+ )?contains NaN|found inf or nan|Loss is (?:nan|inf)",
         "the loss or the data became not a number (nan or inf)",
         "lower the learning rate, check the data for empty or broken values, or switch mixed"
         " precision off",

@@ -254,7 +254,8 @@ def by_epoch(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         epoch = row["epoch"]
         if epoch is None:
             continue
-        if open_rows and epoch < max(open_rows) - 1:
+        before = open_rows.get(epoch)
+        if before and epoch < max(open_rows) and _disagree(before["metrics"], row["metrics"]):
             open_rows.clear()
         if epoch not in open_rows:
             open_rows[epoch] = {**row, "metrics": {}}
