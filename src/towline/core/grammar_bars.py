@@ -44,7 +44,7 @@ def read(line: str, memory: Memory) -> tuple[list[Seen], str]:
     while (at := line.find("%|", end)) >= 0:
         found = _BAR.match(line, at)
         if not found:
-            return seen, "" if end == 0 else line[end:]
+            return seen, line[end:]
         front = line[end:at].rstrip("0123456789.")
         one = _bar(front[-200:], found, memory)
         if one is not None:
@@ -72,12 +72,7 @@ def _bar(front: str, found: re.Match[str], memory: Memory) -> Seen | None:
         progress = _steps_bar(desc, (done, whole), left, said, memory)
     if progress is None:
         return None
-    report = _with(progress, metrics)
-    return Seen(report, frame=True, elapsed_s=elapsed)
-
-
-def _with(progress: Progress, metrics: dict[str, float | None]) -> Progress:
-    return Progress(**(progress.data() | {"metrics": metrics}))
+    return Seen(progress.with_metrics(metrics), frame=True, elapsed_s=elapsed)
 
 
 def _epoch_bar(

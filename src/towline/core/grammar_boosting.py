@@ -66,7 +66,7 @@ def _duration(text: str) -> float | None:
     """`48.5ms`, `1m 2s`, `2h 3m`."""
     parts = re.findall(r"([\d.]+)(us|ms|s|m|h|d)\b", text)
     values = [(number(value), _UNITS[unit]) for value, unit in parts]
-    return sum(value * unit for value, unit in values if value is not None) if values else None
+    return round(sum((value or 0.0) * unit for value, unit in values), 6) if values else None
 
 
 def _sklearn(line: str, memory: Memory) -> list[Seen] | None:
@@ -91,7 +91,7 @@ def _sklearn(line: str, memory: Memory) -> list[Seen] | None:
 
 def _tables(line: str, memory: Memory) -> list[Seen] | None:
     """scikit-learn's gradient boosting and its SGD."""
-    if title := _TABLE.match(line):
+    if "Iter " in line and (title := _TABLE.match(line)):
         memory["gb"] = "oob" if title[1] else "plain"
         return []
     if memory.get("gb") and (row := _TABLE_ROW.match(line)):
@@ -100,7 +100,7 @@ def _tables(line: str, memory: Memory) -> list[Seen] | None:
             metrics["oob_improve"] = number(row[3])
         left = (number(row[4]) or 0.0) * _UNITS[row[5]]
         return _seen(int(row[1]), "sklearn", metrics, eta_s=left)
-    if title := _SGD.match(line):
+    if line.startswith("-- ") and (title := _SGD.match(line)):
         memory["sgd"] = int(title[1])
         return []
     if memory.get("sgd") and (row := _SGD_LOSS.search(line)):

@@ -16,9 +16,9 @@ _PACE = re.compile(r"^\s*(?:-?\s*)?[\d.]+(?:us|µs|ms|s)/(?:step|epoch|sample)|^
 
 def read(line: str, memory: Memory) -> list[Seen] | None:
     """Read an epoch's title or a bar."""
-    if title := _EPOCH.match(line):
+    if line.startswith("Epoch ") and (title := _EPOCH.match(line)):
         return _begin(int(title[1]), int(title[2]), memory)
-    bar = _BAR.match(line)
+    bar = _BAR.match(line) if " - " in line else None
     if bar is None or not _PACE.match(bar[4]):
         return None
     done, whole, metrics = int(bar[1]), int(bar[2]), pairs(bar[4])

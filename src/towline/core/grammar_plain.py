@@ -93,17 +93,25 @@ def _of(found: re.Match[str], line: str, memory: Memory) -> list[Seen]:
     epoch = counted(memory, "plain", said)
     total = max(total + int((memory.get("bases") or {}).get("last", 0)), epoch)
     memory["plain"] = [epoch, total]
-    done = part(int(step[1]), int(step[2])) if step else float(bool(metrics))
     at = Progress(
         epoch=epoch,
         total_epochs=total,
         step=int(step[1]) if step else None,
         total_steps=int(step[2]) if step else None,
-        fraction=share(epoch, total, done),
+        fraction=_share(epoch, total, step, metrics),
         metrics=metrics,
         source="text",
     )
     return [Seen(at, frame=step is not None or not metrics)]
+
+
+def _share(
+    epoch: int, total: int, step: re.Match[str] | None, metrics: dict[str, float | None]
+) -> float | None:
+    """What is done: with figures an epoch is over; a title alone may stand before or behind it."""
+    if step:
+        return share(epoch, total, part(int(step[1]), int(step[2])))
+    return share(epoch, total) if metrics else None
 
 
 def _mnist(found: re.Match[str], memory: Memory) -> list[Seen]:

@@ -5,6 +5,7 @@ The header names the columns; nothing else does, for they differ by task and mod
 
 from __future__ import annotations
 
+import itertools
 import re
 
 from towline.core.reading import NUMBER, Memory, Progress, Seen, number, part, share
@@ -18,27 +19,29 @@ _BAR = re.compile(
 )
 _VAL = re.compile(r"^\s*(?:Class\s+Images\s+\S+|classes)\s+(\S.*?)(?:\s*:\s*\d{1,3}%.*)?$")
 _ALL = re.compile(r"^\s*all((?:\s+" + NUMBER + r"){2,40})\s*$", re.ASCII)
-_OVER = re.compile(r"^\s*\d+ epochs completed in |^EarlyStopping|^Validating \S+best\.pt")
+_OVER = re.compile(r"epochs completed in |^EarlyStopping|^Validating \S+best\.pt")
 _NAMES = {"P": "precision", "R": "recall", "mAP50-95)": "mAP50-95", "mAP@.5": "mAP50",
           "mAP@.5:.95:": "mAP50-95", "mAP@.5:.95": "mAP50-95"}  # fmt: skip
+_COLUMN = re.compile(r"[A-Za-z][\w.@:-]*(?:\(\w+)?\)?:?$", re.ASCII)
 _GROUP = re.compile(r"^(\w+)\((\w+)$")
 
 
 def read(line: str, memory: Memory) -> list[Seen] | None:
     """Read a header, a row of a training's epoch, or a validation's row."""
-    if header := _HEADER.match(line):
+    if "_mem " in line and (header := _HEADER.match(line)):
         return _start(header, memory)
     table = memory.get("ultralytics")
     if table is None:
         return None
-    if row := _ROW.match(line):
+    if "/" in line[:24] and (row := _ROW.match(line)):
         return _row(row, table)
-    if columns := _VAL.match(line):
+    if "lass" in line and (columns := _VAL.match(line)):
         table["val"] = _val_columns(columns[1])
+        table["skip"] = 0 if line.lstrip().startswith("classes") else 2  # images and instances
         return []
-    if (values := _ALL.match(line)) and table["val"]:
+    if "all " in line and (values := _ALL.match(line)) and table["val"]:
         return _validated(values[1].split(), table)
-    if _OVER.match(line):
+    if _OVER.search(line):
         table["epoch"] = None  # what is validated from here on is the best model
     return None
 
@@ -70,7 +73,7 @@ def _row(row: re.Match[str], table: Memory) -> list[Seen]:
         total_epochs=total,
         step=step,
         total_steps=whole,
-        fraction=share(epoch, total, part(step, whole) if bar and whole and step else 0.0),
+        fraction=share(epoch, total, part(step or 0, whole or 0)),
         metrics={f"train/{name}": value for name, value in metrics.items()},
         source="ultralytics",
     )
@@ -85,7 +88,7 @@ def _val_columns(text: str) -> list[str]:
     """Columns of the validation's header: `Box(P R mAP50 mAP50-95)`, and `Mask(P ...` beside it."""
     names: list[str] = []
     mark = ""
-    for word in text.split()[:24]:
+    for word in itertools.takewhile(_COLUMN.match, text.split()[:24]):
         plain = word
         if group := _GROUP.match(word):
             plain = group[2]
@@ -98,7 +101,7 @@ def _validated(values: list[str], table: Memory) -> list[Seen]:
     """The row of all classes; it stands for the epoch that was trained last."""
     if table["epoch"] is None:
         return []
-    values = values[-len(table["val"]) :]  # before them: how many images and instances
+    values = values[table["skip"] :]
     progress = Progress(
         epoch=table["epoch"],
         total_epochs=table["total"],

@@ -44,6 +44,20 @@ class Progress:
         """JSON form, as `events` and `status` show it."""
         return {field: getattr(self, field) for field in self.__dataclass_fields__}
 
+    def with_metrics(self, metrics: dict[str, float | None]) -> Progress:
+        """The same report with other figures."""
+        return Progress(
+            epoch=self.epoch,
+            total_epochs=self.total_epochs,
+            step=self.step,
+            total_steps=self.total_steps,
+            fraction=self.fraction,
+            eta_s=self.eta_s,
+            metrics=metrics,
+            at=self.at,
+            source=self.source,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
