@@ -8,7 +8,7 @@ from towline.core.reading import Memory, Progress, Rule, Seen, pairs, part, shar
 
 _EPOCH = re.compile(r"^Epoch (\d{1,9})/(\d{1,9})\s*$", re.ASCII)
 _BAR = re.compile(
-    r"^\s*(\d{1,9})/(\d{1,9})\s+(?:\[[=>.\s]*\]\s+|[━\s]*)?(?P<plain>- )?(?:ETA: )?[\d:]+m?s?\b(.*)$",
+    r"^\s*(\d{1,9})/(\d{1,9})\s+(?:\[[=>.\s]*\] (?:- )?|[━\s]*(?P<plain>- )?)(?:ETA: )?[\d:]+m?s?\b(.*)$",
     re.ASCII,
 )
 _PACE = re.compile(

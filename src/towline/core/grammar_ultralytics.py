@@ -121,6 +121,14 @@ def _over(line: str, memory: Memory) -> list[Seen] | None:
     return None
 
 
+def drawn(line: str, memory: Memory) -> list[Seen] | None:
+    """Read a line with a bar of tqdm, as versions before 8.3 and YOLOv5 drew it."""
+    if "ultralytics" not in memory:
+        return None
+    seen = _row(line, memory)
+    return seen if seen is not None else _validation(line, memory)
+
+
 RULES: tuple[Rule, ...] = (
     ("_mem ", _header),
     ("/", _row),

@@ -158,6 +158,8 @@ def _sightings(segment: bytes, memory: Memory) -> list[Seen]:
         return []
     seen: list[Seen] = []
     if "%|" in line:
+        if (table := grammar_ultralytics.drawn(line, memory)) is not None:
+            return table
         seen, line = grammar_bars.read(line, memory)
     return seen + _text(line, memory) if line else seen
 
