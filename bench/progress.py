@@ -1,6 +1,6 @@
 """How fast progress is read out of logs: 50 MB made of the recorded ones, in seconds of one core's time. Prints JSON.
 
-    python bench/progress.py [MB]
+python bench/progress.py [MB]
 """
 
 import json

@@ -31,7 +31,14 @@ def test_the_promised_json_line_is_read():
 
 
 def test_all_fields_of_the_json_line_are_read():
-    said = {"epoch": 1, "total_epochs": 4, "step": 3, "total_steps": 9, "fraction": 0.3, "eta_s": 60}
+    said = {
+        "epoch": 1,
+        "total_epochs": 4,
+        "step": 3,
+        "total_steps": 9,
+        "fraction": 0.3,
+        "eta_s": 60,
+    }
     assert said.items() <= parse_line(report(**said)).data().items()
     wrong = parse_line(report(fraction=1.5, eta_s=-1, step="3"))
     assert wrong.fraction is wrong.eta_s is wrong.step is None

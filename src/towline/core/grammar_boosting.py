@@ -9,7 +9,9 @@ from towline.core.reading import NUMBER, Memory, Progress, Seen, number, share
 _NUM = f"({NUMBER})"
 _ROUND = re.compile(r"^\[(\d{1,9})\]\t(.+)$", re.ASCII)
 _SCORE = re.compile(r"^(\S.*?):( ?)" + _NUM + r"(?:\s*\+\s*[\d.e+-]+)?$", re.ASCII)
-_CATBOOST = re.compile(r"^(\d{1,9}):\t(.*\t)?total: ([\d.]+\s?\w+(?: \d+\w+)*)\tremaining: (\S.*)$", re.ASCII)
+_CATBOOST = re.compile(
+    r"^(\d{1,9}):\t(.*\t)?total: ([\d.]+\s?\w+(?: \d+\w+)*)\tremaining: (\S.*)$", re.ASCII
+)
 _FIELD = re.compile(r"(learn|test\d*): " + _NUM + r"(?=\t)", re.ASCII)
 _UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _MLP = re.compile(r"^Iteration (\d{1,9}), (loss|inertia)\s*=?\s*" + _NUM + r"\.?$", re.ASCII)
@@ -20,7 +22,9 @@ _HIST_LOSS = re.compile(r"(train|val) (loss|score): " + _NUM, re.ASCII)
 _SGD = re.compile(r"^-- Epoch (\d{1,9})$", re.ASCII)
 _SGD_LOSS = re.compile(r"\bAvg\. loss: " + _NUM + r"$", re.ASCII)
 _TABLE = re.compile(r"^\s+Iter\s+Train Loss\s+(OOB Improve\s+)?Remaining Time\s*$")
-_TABLE_ROW = re.compile(r"^\s+(\d{1,9})\s+" + _NUM + r"(?:\s+" + _NUM + r")?\s+([\d.]+)([sm])\s*$", re.ASCII)
+_TABLE_ROW = re.compile(
+    r"^\s+(\d{1,9})\s+" + _NUM + r"(?:\s+" + _NUM + r")?\s+([\d.]+)([sm])\s*$", re.ASCII
+)
 
 
 def read(line: str, memory: Memory) -> list[Seen] | None:
@@ -35,7 +39,9 @@ def read(line: str, memory: Memory) -> list[Seen] | None:
     return _sklearn(line, memory)
 
 
-def _seen(epoch: int, source: str, metrics: dict[str, float | None], **more: float | None) -> list[Seen]:
+def _seen(
+    epoch: int, source: str, metrics: dict[str, float | None], **more: float | None
+) -> list[Seen]:
     return [Seen(Progress(epoch=epoch, source=source, metrics=metrics, **more))]  # type: ignore[arg-type]
 
 
@@ -56,7 +62,9 @@ def _round(number_said: int, text: str, memory: Memory) -> list[Seen] | None:
 def _catboost(row: re.Match[str]) -> list[Seen]:
     metrics = {name: number(value) for name, value in _FIELD.findall(row[2] or "")}
     spent, left = _duration(row[3]), _duration(row[4])
-    fraction = spent / (spent + left) if spent is not None and left is not None and spent + left else None
+    fraction = (
+        spent / (spent + left) if spent is not None and left is not None and spent + left else None
+    )
     epoch = int(row[1]) + 1
     total = epoch if left == 0 else None
     return _seen(epoch, "catboost", metrics, total_epochs=total, fraction=fraction, eta_s=left)
@@ -77,10 +85,14 @@ def _sklearn(line: str, memory: Memory) -> list[Seen] | None:
         return _seen(epoch, "sklearn", {row[2]: number(row[3])})
     if line.startswith("Validation score") and (row := _VALID.match(line)):
         epoch = (memory.get("sklearn") or {}).get("epoch")
-        return [Seen(Progress(epoch=epoch, source="sklearn", metrics={"val_score": number(row[1])}))]
+        return [
+            Seen(Progress(epoch=epoch, source="sklearn", metrics={"val_score": number(row[1])}))
+        ]
     if line.startswith("building tree") and (row := _TREES.match(line)):
         done, total = int(row[1]), int(row[2])
-        at = Progress(epoch=done, total_epochs=total, fraction=share(done, total, 0.0), source="sklearn")
+        at = Progress(
+            epoch=done, total_epochs=total, fraction=share(done, total, 0.0), source="sklearn"
+        )
         return [Seen(at, frame=True)]
     if line.startswith("[") and (row := _HIST.match(line)):
         metrics = {f"{a}_{b}": number(value) for a, b, value in _HIST_LOSS.findall(line)}

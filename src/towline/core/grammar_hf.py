@@ -9,7 +9,9 @@ from towline.core.reading import NUMBER, Memory, Progress, Seen, number, share
 
 _MAPPING = re.compile(r"\{'[^{}]{1,4000}\}")
 _ITEM = re.compile(r"'([^'\s]{1,80})':\s*'?(" + NUMBER + r")'?(?=\s*[,}])", re.ASCII)
-_TOTALS = re.compile(r"^\W*(?:\S+ )?\s*(Num Epochs|Total optimization steps)\s*=\s*([\d,]{1,12})", re.ASCII)
+_TOTALS = re.compile(
+    r"^\W*(?:\S+ )?\s*(Num Epochs|Total optimization steps)\s*=\s*([\d,]{1,12})", re.ASCII
+)
 _NOT_METRICS = re.compile(r"^epoch$|_runtime$|_per_second$|^total_flos$|^step$")
 _MARKS = frozenset({"loss", "learning_rate", "grad_norm"})
 

@@ -11,7 +11,9 @@ _BAR = re.compile(
     r"^\s*(\d{1,9})/(\d{1,9})\s+(?:\[[=>.\s]*\]\s+|[━\s]*)?(?P<plain>- )?(?:ETA: )?[\d:]+m?s?\b(.*)$",
     re.ASCII,
 )
-_PACE = re.compile(r"^\s*(?:-?\s*)?[\d.]+(?:us|µs|ms|s)/(?:step|epoch|sample)|^\s*- \w+: ", re.ASCII)
+_PACE = re.compile(
+    r"^\s*(?:-?\s*)?[\d.]+(?:us|µs|ms|s)/(?:step|epoch|sample)|^\s*- \w+: ", re.ASCII
+)
 
 
 def read(line: str, memory: Memory) -> list[Seen] | None:
@@ -62,6 +64,4 @@ def _untitled(is_done: bool, metrics: dict[str, float | None], state: Memory) ->
     """A bar without an epoch's title: of a fit with one epoch if it validates, else evaluation."""
     if state["titled"] or not is_done or not any(name.startswith("val_") for name in metrics):
         return []
-    return [
-        Seen(Progress(epoch=1, total_epochs=1, fraction=1.0, metrics=metrics, source="keras"))
-    ]
+    return [Seen(Progress(epoch=1, total_epochs=1, fraction=1.0, metrics=metrics, source="keras"))]

@@ -20,22 +20,33 @@ from towline.core.reading import (
     share,
 )
 
-_OF = re.compile(r"\bepochs?\s*[:=#\[(]*\s*(\d{1,9})\s*(?:/|of)\s*(\d{1,9})(?![\d.])", re.I | re.ASCII)
+_OF = re.compile(
+    r"\bepochs?\s*[:=#\[(]*\s*(\d{1,9})\s*(?:/|of)\s*(\d{1,9})(?![\d.])", re.I | re.ASCII
+)
 _ALONE = re.compile(r"\bepochs?\s*[:=#\[(]*\s*(\d{1,9})(?![\d.%]|\s*/)\b", re.I | re.ASCII)
-_STEP = re.compile(r"\b(?:step|batch|iter(?:ation)?)s?\b\W{0,3}(\d{1,9})\s*(?:/|of)\s*(\d{1,9})", re.I | re.ASCII)
+_STEP = re.compile(
+    r"\b(?:step|batch|iter(?:ation)?)s?\b\W{0,3}(\d{1,9})\s*(?:/|of)\s*(\d{1,9})", re.I | re.ASCII
+)
 _ASIDE = re.compile(
-    r"improv|sav(?:e|ing)|best|restor|stopp|reached|found|checkpoint|load|resum|skip|after|from epoch|warm", re.I
+    r"improv|sav(?:e|ing)|best|restor|stopp|reached|found|checkpoint|load|resum|skip|after|from epoch|warm",
+    re.I,
 )
 _MNIST = re.compile(r"^Train Epoch: (\d{1,9}) \[(\d{1,12})/(\d{1,12}) \(\d+%\)\]\s+(.*)$", re.ASCII)
 _PHASE = re.compile(r"^(train|val|valid|validation|test|eval)\w*:?\s+(\S.*)$", re.I)
-_NANO_STEP = re.compile(rf"^step (\d{{1,9}}): train loss ({NUMBER}), val loss ({NUMBER})$", re.ASCII)
+_NANO_STEP = re.compile(
+    rf"^step (\d{{1,9}}): train loss ({NUMBER}), val loss ({NUMBER})$", re.ASCII
+)
 _NANO_ITER = re.compile(rf"^iter (\d{{1,9}}): loss ({NUMBER}), time ", re.ASCII)
 _CHAT = re.compile(r"^step (\d{1,9})/(\d{1,9}) \([\d.]+%\) \| (.*)$", re.ASCII)
 _CHAT_VALID = re.compile(rf"^Step (\d{{1,9}}) \| Validation bpb: ({NUMBER})", re.ASCII)
 _CHAT_ETA = re.compile(r"\beta: ([\d.]+)m\b", re.ASCII)
 _FASTAI_HEADER = re.compile(r"^epoch\s+train_loss\s+(\S.*?)\s+time\s*$")
-_FASTAI_ROW = re.compile(rf"^(\d{{1,9}})\s+((?:(?:{NUMBER}|None|#na#)\s+)+)(\d+:\d\d(?::\d\d)?)\s*$", re.ASCII)
-_FASTAI_BAR = re.compile(r"^Epoch (\d{1,9})/(\d{1,9}) : \|[^|]*\| [\d.]+% \[(\d{1,9})/(\d{1,9}) ", re.ASCII)
+_FASTAI_ROW = re.compile(
+    rf"^(\d{{1,9}})\s+((?:(?:{NUMBER}|None|#na#)\s+)+)(\d+:\d\d(?::\d\d)?)\s*$", re.ASCII
+)
+_FASTAI_BAR = re.compile(
+    r"^Epoch (\d{1,9})/(\d{1,9}) : \|[^|]*\| [\d.]+% \[(\d{1,9})/(\d{1,9}) ", re.ASCII
+)
 
 
 def read(line: str, memory: Memory) -> list[Seen] | None:
@@ -45,7 +56,11 @@ def read(line: str, memory: Memory) -> list[Seen] | None:
         if seen is not None:
             return seen
     if "train_loss" in line and (header := _FASTAI_HEADER.match(line)):
-        memory["fastai"] = {"columns": ["train_loss", *header[1].split()[:40]], "total": None, "whole": 0}
+        memory["fastai"] = {
+            "columns": ["train_loss", *header[1].split()[:40]],
+            "total": None,
+            "whole": 0,
+        }
         return []
     if memory.get("fastai") and (seen := _fastai(line, memory["fastai"])) is not None:
         return seen
@@ -179,15 +194,32 @@ def _fastai(line: str, table: Memory) -> list[Seen] | None:
         if whole < table["whole"]:
             return []  # its validation
         fraction = share(epoch, total, part(done, whole))
-        at = Progress(epoch=epoch, total_epochs=total, step=done, total_steps=whole, fraction=fraction, source="fastai")
+        at = Progress(
+            epoch=epoch,
+            total_epochs=total,
+            step=done,
+            total_steps=whole,
+            fraction=fraction,
+            source="fastai",
+        )
         return [Seen(at, frame=True)]
     row = _FASTAI_ROW.match(line)
     if row is None:
         return [] if line.startswith("Epoch ") and line.rstrip().endswith(":") else None
     epoch, total = int(row[1]) + 1, table["total"]
-    metrics = {n: number(v) for n, v in zip(table["columns"], row[2].split(), strict=False) if v not in ("None", "#na#")}
+    metrics = {
+        n: number(v)
+        for n, v in zip(table["columns"], row[2].split(), strict=False)
+        if v not in ("None", "#na#")
+    }
     fraction = share(epoch, total)
-    return [Seen(Progress(epoch=epoch, total_epochs=total, fraction=fraction, metrics=metrics, source="fastai"))]
+    return [
+        Seen(
+            Progress(
+                epoch=epoch, total_epochs=total, fraction=fraction, metrics=metrics, source="fastai"
+            )
+        )
+    ]
 
 
 # -- towline's own --------------------------------------------------------------------------------
@@ -199,7 +231,9 @@ def read_json(line: str) -> Seen | None:
         value = json.loads(line)
     except (ValueError, RecursionError):
         return None  # not ours: just a line that begins with a brace
-    data = value.get("data") if isinstance(value, dict) and value.get("type") == "progress" else None
+    data = (
+        value.get("data") if isinstance(value, dict) and value.get("type") == "progress" else None
+    )
     if not isinstance(data, dict):
         return None
     metrics = data.get("metrics")

@@ -7,7 +7,10 @@ import re
 from towline.core.reading import NUMBER, Memory, Progress, Seen, number, pairs, part, seconds, share
 
 _NUM = f"({NUMBER})"
-_TIMM = re.compile(r"(Train|Test)(?: \(\w+\))?:(?: (\d{1,9}))? \[\s*(\d{1,9})/(\d{1,9})(?: \(\s*\d{1,3}%\))?\](.*)$", re.ASCII)
+_TIMM = re.compile(
+    r"(Train|Test)(?: \(\w+\))?:(?: (\d{1,9}))? \[\s*(\d{1,9})/(\d{1,9})(?: \(\s*\d{1,3}%\))?\](.*)$",
+    re.ASCII,
+)
 _TIMM_EPOCHS = re.compile(r"Scheduled epochs: (\d{1,9})\b", re.ASCII)
 _AVERAGED = re.compile(r"([A-Za-z][\w@./-]*):\s+" + _NUM + r" \(\s*" + _NUM + r"\)", re.ASCII)
 _LR = re.compile(r"\bLR: " + _NUM, re.ASCII)
@@ -15,12 +18,16 @@ _REFERENCE = re.compile(r"Epoch: \[(\d{1,9})\]\s+\[\s*(\d{1,9})/(\d{1,9})\]\s+et
 _REFERENCE_TEST = re.compile(r"^Test:\s+(?:\w+\s+)?(Acc@1 .*)$|^ \* (Acc@1 .*)$")
 _NAMED = re.compile(r"(\S+) " + _NUM, re.ASCII)
 _COCO = re.compile(
-    r"Average Precision\s+\(AP\) @\[ IoU=(0\.50:0\.95|0\.50)\s*\| area=\s*all \| maxDets=\s*100 \] = " + _NUM,
+    r"Average Precision\s+\(AP\) @\[ IoU=(0\.50:0\.95|0\.50)\s*\| area=\s*all \| maxDets=\s*100 \] = "
+    + _NUM,
     re.ASCII,
 )
 _DETECTRON = re.compile(r"\beta: ((?:\d+ days?, )?[\d:]+)\s+iter: (\d{1,9})\s+(.*)$", re.ASCII)
 _DETECTRON_ITER = re.compile(r"^\S*.*\biter: (\d{1,9})  (total_loss: .*)$", re.ASCII)
-_MM = re.compile(r"(Epoch|Iter)\((train|val|test)\)\s+(?:\[(\d{1,9})\])?\s*\[\s*(\d{1,9})/(\d{1,9})\]\s+(.*)$", re.ASCII)
+_MM = re.compile(
+    r"(Epoch|Iter)\((train|val|test)\)\s+(?:\[(\d{1,9})\])?\s*\[\s*(\d{1,9})/(\d{1,9})\]\s+(.*)$",
+    re.ASCII,
+)
 _MM_ETA = re.compile(r"\beta: ((?:\d+ days?, )?[\d:]+)", re.ASCII)
 _TIMM_NAMES = {"Loss": "loss", "Acc@1": "top1", "Acc@5": "top5"}
 
@@ -50,7 +57,10 @@ def read(line: str, memory: Memory) -> list[Seen] | None:
 
 def _tested(metrics: dict[str, float | None], source: str, memory: Memory) -> list[Seen]:
     epoch = memory.get("vision")
-    named = {f"eval_{name}" if source == "torchvision" else name: value for name, value in metrics.items()}
+    named = {
+        f"eval_{name}" if source == "torchvision" else name: value
+        for name, value in metrics.items()
+    }
     return [Seen(Progress(epoch=epoch, metrics=named, source=source))]
 
 
@@ -65,7 +75,17 @@ def _timm(found: re.Match[str], memory: Memory) -> list[Seen]:
         if done < whole or epoch is None:
             return []
         fraction = share(epoch, total)
-        return [Seen(Progress(epoch=epoch, total_epochs=total, fraction=fraction, metrics=metrics, source="timm"))]
+        return [
+            Seen(
+                Progress(
+                    epoch=epoch,
+                    total_epochs=total,
+                    fraction=fraction,
+                    metrics=metrics,
+                    source="timm",
+                )
+            )
+        ]
     if rate := _LR.search(found[5]):
         metrics["lr"] = number(rate[1])
     epoch = memory["vision"] = int(found[2]) + 1
@@ -90,7 +110,9 @@ def _reference(found: re.Match[str], memory: Memory) -> list[Seen]:
     metrics = {n: v for n, v in metrics.items() if n not in ("time", "data", "img/s")}
     if rate := re.search(r"\blr: " + _NUM, text, re.ASCII):
         metrics["lr"] = number(rate[1])
-    at = Progress(epoch=epoch, step=min(done, whole), total_steps=whole, metrics=metrics, source="torchvision")
+    at = Progress(
+        epoch=epoch, step=min(done, whole), total_steps=whole, metrics=metrics, source="torchvision"
+    )
     return [Seen(at, frame=True)]
 
 
@@ -108,7 +130,16 @@ def _mmengine(found: re.Match[str], memory: Memory) -> list[Seen]:
     if phase != "train":
         if done < whole or phase == "test" or not metrics:
             return []
-        return [Seen(Progress(epoch=epoch, step=memory.get("mm_step") if epoch is None else None, metrics=metrics, source="mmengine"))]
+        return [
+            Seen(
+                Progress(
+                    epoch=epoch,
+                    step=memory.get("mm_step") if epoch is None else None,
+                    metrics=metrics,
+                    source="mmengine",
+                )
+            )
+        ]
     eta = _MM_ETA.search(found[6])
     is_whole = kind == "Iter" and epoch is None
     if is_whole:

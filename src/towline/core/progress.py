@@ -26,7 +26,9 @@ from towline.core.reading import Memory, Progress, Seen
 
 __all__ = ["Progress", "ProgressParser", "parse_line"]
 
-_TEXT_LIMIT = 4 * 1024  # a longer line that is not JSON is no progress; this bounds a grammar's cost
+_TEXT_LIMIT = (
+    4 * 1024
+)  # a longer line that is not JSON is no progress; this bounds a grammar's cost
 _KEY_LIMIT = 96
 _RANK = re.compile(r"^\s*\[(?:rank|default)(\d+)\]:\s?", re.ASCII)
 _GRAMMARS = (

@@ -52,7 +52,9 @@ class Thinner:
 
     def offer(self, seen: Seen) -> list[Progress]:
         """Take what was read; give back what is to be told now."""
-        return self._frame(seen.progress, seen.elapsed_s) if seen.frame else self._row(seen.progress)
+        return (
+            self._frame(seen.progress, seen.elapsed_s) if seen.frame else self._row(seen.progress)
+        )
 
     def rest(self) -> list[Progress]:
         """What is held, at the end of the log."""
