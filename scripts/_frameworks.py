@@ -55,8 +55,8 @@ PROJECTS = {
             metrics=("train-logloss", "valid-auc"), model="output/model.ubj",
         ),
         Project(
-            name="lightgbm", package="lightgbm", last=60, total=None,
-            metrics=("valid's auc",), model="output/model.txt",
+            name="lightgbm", package="lightgbm", last=50, total=None,
+            metrics=("valid auc",), model="output/model.txt",
         ),
         Project(
             name="catboost", package="catboost", last=40, total=40, metrics=("learn", "test"),
@@ -94,7 +94,7 @@ PROJECTS = {
             model="output/final*",
         ),
         Project(
-            name="timm", package="timm", last=3, total=3, metrics=("eval_top1",),
+            name="timm", package="timm", last=3, total=None, metrics=("eval_top1",),
             model="output/train/digits/model_best.pth.tar",
             sides=("output/train/digits/summary.csv",),
         ),

@@ -34,7 +34,7 @@ def metrics(
     out: Out, run: str | None, *, source: str | None, as_csv: bool, wants_chart: bool,
     wanted: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Show what a training reported: each epoch's metrics, the best of them, and a chart."""
+    """Show what a training reported, as table and chart."""
     if source is not None:
         if run is not None:
             raise click.UsageError("give a RUN or --from, not both")

@@ -29,7 +29,8 @@ def start(request, _pipe):
     """Start the command unless it was started before; returns `state` either way.
 
     Request: command, env, secrets, path_first (folders), links ([link, target]), cwd,
-    output, log, nonce, session, image (or None), gpu.
+    output, log, nonce, session, image (or None), gpu,
+    scripts ({path: text}).
     """
     control = control_folder(request)
     deadline = time.monotonic() + _ACKNOWLEDGE_S
@@ -126,6 +127,10 @@ def _mark_start(control, request):
 def _prepare_folders(request):
     for folder in (request["cwd"], request["output"]):
         os.makedirs(folder, mode=0o700, exist_ok=True)
+    for path, text in request.get("scripts", {}).items():  # a recipe's, by the side of the code
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(text.encode("utf-8"))
     for link, target in request["links"]:  # a dataset that lies inside the code at home
         if not os.path.lexists(link):
             os.makedirs(os.path.dirname(link), mode=0o700, exist_ok=True)
