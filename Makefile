@@ -7,7 +7,7 @@ N ?= 200
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format crash cuts bench docs coverage clean debian
+.PHONY: help demo test lint format crash cuts bench frameworks logs docs coverage clean debian
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,12 @@ bench: debian .venv/.test  ## Run every benchmark; results in build/bench/*.json
 	  name=$$(basename $$file .py); echo "$$name: build/bench/$$name.json"; \
 	  PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python $$file > build/bench/$$name.json || exit 1; \
 	done
+
+frameworks: .venv/.test  ## Train a real project of each framework through towline: heavy, 10 minutes
+	$(BIN)/python scripts/frameworks.py $(ARGS)
+
+logs: .venv/.test  ## Record what those trainings print into tests/data/logs: Linux only
+	$(BIN)/python scripts/record_logs.py $(ARGS)
 
 docs: .venv/.test  ## Check the docs against the code
 	$(PYTEST) tests/test_docs.py tests/test_architecture.py $(ARGS)

@@ -28,7 +28,7 @@ def main():
     root = Path(tempfile.mkdtemp(prefix="tl-bench-"))
     try:
         (root / "config.yaml").write_text("{}")
-        task = {"command": "touch $TOWLINE_OUTPUT/model.pt", "name": "noop"}
+        task = {"command": "echo model > $TOWLINE_OUTPUT/model.pt", "name": "noop"}
         (root / "towline.yaml").write_text(json.dumps(task))
         env = os.environ | {
             "TOWLINE_HOME": str(root / "h"),

@@ -39,7 +39,9 @@ def place(monkeypatch):
     shutil.rmtree(root)
 
 
-TASK = towline.TaskSpec(name="api", command='echo "epoch 1/1 loss=0.5"; touch $TOWLINE_OUTPUT/a.pt')
+TASK = towline.TaskSpec(
+    name="api", command='echo "epoch 1/1 loss=0.5"; echo model > $TOWLINE_OUTPUT/a.pt'
+)
 
 
 def test_train_brings_the_model_home_and_shows_itself(place):

@@ -86,7 +86,11 @@ class Towline:
         Raises:
             SpecError: Names what, where, why, and what to do.
         """
-        self.provider(provider_name(task))
+        provider = self.provider(provider_name(task))
+        if task.image and provider.features.containers is False:
+            message = f"image: instances of provider {provider.name} have neither docker nor podman"
+            hint = "install one there, or take `image` out of the task"
+            raise errors.SpecError(message, hint=hint)
         return starting.check(task, base, results_root, self.redactor, self.home.path)
 
     async def plan(

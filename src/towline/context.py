@@ -12,6 +12,7 @@ from towline.bundle import onboard_pyz
 from towline.core.instance import Address, Instance, InstanceStatus
 from towline.core.run import Attempt, Outcome, RunRecord, StepName
 from towline.core.task import TaskSpec
+from towline.core.units import seconds_text
 from towline.ending import prove_gone
 from towline.line import Line
 from towline.ports import Clock, Dialer, Provider
@@ -155,8 +156,19 @@ class Context:
         if instance is None or instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING):
             detail = (instance.detail or str(instance.status)) if instance else "it is gone"
             message = f"instance {row.instance_id} is lost; {self.provider.name} says: {detail}"
-            hint = "what had come home is kept; start the run again"
-            raise errors.InstanceLost(message, hint=hint)
+            raise errors.InstanceLost(message, hint=self._kept())
+
+    def _kept(self) -> str:
+        """What a lost instance leaves, and what to do with it."""
+        newest = self.facts().get("checkpoint")
+        if newest is None:
+            return "what had come home is kept; start the run again"
+        epoch = "" if newest["epoch"] is None else f", of epoch {newest['epoch']}"
+        age = seconds_text(max(0.0, self.clock.now() - newest["at"]))
+        return (
+            f"the last checkpoint is home: {newest['path']} ({age} old{epoch});"
+            " start the run again, from it if your script can"
+        )
 
     async def hang_up(self) -> None:
         """Leave the line; the run may go on without us."""

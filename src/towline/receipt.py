@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from towline.core import metrics
 from towline.core.run import Attempt, Outcome, RunRecord, RunState, StepName, next_step
 
 if TYPE_CHECKING:
@@ -32,8 +33,11 @@ def status(store: Store, run: RunRecord, now: float) -> dict[str, Any]:
         "instance": _instance(ledger, attempts),
         "progress": progress,
         "cost": _cost(run, ledger, progress["eta_s"], now),
+        "machine": _machine(facts),
+        "stalled": facts.get("stalled"),
         "transfer": _transfer(facts),
         "model": _model(attempts),
+        "checkpoint": _checkpoint(facts),
         "error": _error(run),
         "created_at": run.created_at,
         "ended_at": run.ended_at,
@@ -47,14 +51,16 @@ def receipt(store: Store, run: RunRecord, now: float) -> dict[str, Any]:
     delivered = _result(attempts, StepName.DELIVER)
     gathered = _result(attempts, StepName.GATHER)
     released = _result(attempts, StepName.RELEASE)
-    training = store.facts(run.id).get("training") or {}
+    facts = store.facts(run.id)
+    training = facts.get("training") or {}
     transfers = delivered.get("transfers", []) + gathered.get("transfers", [])
     keys = ("direction", "files", "bytes", "sent_bytes", "seconds", "connections")
     return {
         "run": {"id": run.id, "name": run.name, "state": run.state},
         "steps": _steps(attempts, ledger, now),
         "transfers": [{key: one.get(key) for key in keys} for one in transfers],
-        "model": _model(attempts) | {"candidates": gathered.get("candidates", [])},
+        "model": _model(attempts) | _model_found(gathered, facts),
+        "checkpoint": _checkpoint(facts),
         "instance": _receipt_instance(attempts, ledger),
         "release": {key: released.get(key) for key in ("gone", "proof", "at")},
         "cost_usd": round(spent_usd(ledger, now), 4),
@@ -118,19 +124,23 @@ def _progress(
     run: RunRecord, facts: dict[str, Any], attempts: list[Attempt], now: float
 ) -> dict[str, Any]:
     said = facts.get("progress") or {}
-    epoch, total = said.get("epoch"), said.get("total_epochs")
-    fraction = min(1.0, epoch / total) if epoch is not None and total else None
+    if said.get("fraction") is None:
+        said = {**said, "fraction": metrics.share(said)}
     started = _result(attempts, StepName.EXECUTE).get("started_at")
-    eta_s = None
-    if fraction and started and "training" not in facts and run.state is RunState.ACTIVE:
-        eta_s = round(max(0.0, now - started) * (1 - fraction) / fraction, 1)
-    return {
-        "epoch": epoch,
-        "total_epochs": total,
-        "fraction": fraction,
-        "eta_s": eta_s,
+    is_training = "training" not in facts and run.state is RunState.ACTIVE
+    keys = ("epoch", "total_epochs", "step", "total_steps", "fraction")
+    return {key: said.get(key) for key in keys} | {
+        "eta_s": metrics.eta_s(said, started, now) if is_training else None,
         "metrics": said.get("metrics") or {},
     }
+
+
+def _machine(facts: dict[str, Any]) -> dict[str, Any]:
+    """The newest sample of the instance."""
+    sample = facts.get("machine") or {}
+    keys = ("at", "cpu", "cpus", "memory_bytes", "memory_total_bytes", "disk_free_bytes",
+            "disk_total_bytes", "shm_free_bytes", "gpus")  # fmt: skip
+    return {key: sample.get(key) for key in keys}
 
 
 def _cost(
@@ -159,6 +169,19 @@ def _transfer(facts: dict[str, Any]) -> dict[str, Any]:
 def _model(attempts: list[Attempt]) -> dict[str, Any]:
     model = _result(attempts, StepName.GATHER).get("model") or {}
     return {key: model.get(key) for key in ("path", "sha256", "size_bytes")}
+
+
+def _model_found(gathered: dict[str, Any], facts: dict[str, Any]) -> dict[str, Any]:
+    """Why the model is the model; the candidates also of a search that found none."""
+    model = gathered.get("model") or {}
+    said = {key: model.get(key) for key in ("remote_path", "why", "check", "beside")}
+    return said | {"candidates": facts.get("candidates") or gathered.get("candidates") or []}
+
+
+def _checkpoint(facts: dict[str, Any]) -> dict[str, Any]:
+    """The newest checkpoint that came home while the training ran."""
+    newest = facts.get("checkpoint") or {}
+    return {key: newest.get(key) for key in ("path", "at", "epoch", "size_bytes")}
 
 
 def _error(run: RunRecord) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from towline.core.artifact import FoundFile, is_output, matches, places_text, rank_models
+from towline.core.artifact import FoundFile, is_output, matches, places_text, rank_models, search
 
 
 def left(*paths, sizes=None, ages=None):
@@ -243,3 +243,70 @@ def test_five_other_places_at_least_are_named():
 def test_a_large_output_folder_is_ranked_quickly():
     files = left(*(f"output/{n % 100}/{n}.png" for n in range(20_000)), "output/best.pt")
     assert ranked(files) == ["output/best.pt"]
+
+
+START_NS = 10**18 - 10**9
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["code/yolo11n.pt", "output/yolov8s-seg.pt", "code/yolo26n.pt", "output/yolov5nu.pt"]
+    + ["code/yolo11x-world.pt", "code/sam2.1_b.pt", "output/resnet18-f37072fd.pth", "code/RN50.pt"]
+    + ["code/vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5", "code/rtdetr-l.pt"]
+    + ["output/.cache/torch/hub/checkpoints/x.pth", "code/models--org--name/snapshots/a/model.pt"],
+)
+def test_a_pre_trained_download_is_never_the_model(path):
+    found = search(left(path, "output/e1.pt"), None, since_ns=START_NS)
+    assert [one.path for one in found.ranked] == ["output/e1.pt"]
+    assert [one.path for one in found.left_out] == [path]
+    assert found.left_out[0].why
+    assert ranked(left(path), path) == [path]  # but it may be named
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "yolo_best.pt",
+        "best.pt",
+        "yolo11n_shapes.pt",
+        "my-yolo.pt",
+        "resnet18.pth",
+        "n.pt",
+        "model-20260101.pth",
+    ]
+    + ["resnet_best.pth", "yolo.pt", "small.pt"],
+)
+def test_a_name_of_ones_own_is_a_candidate(name):
+    assert ranked(left(f"output/{name}")) == [f"output/{name}"]
+
+
+def test_what_is_older_than_the_training_was_not_made_by_it():
+    files = left("output/wget.pt", "output/own.pt", ages={"output/wget.pt": 10**10})
+    found = search(files, None, since_ns=START_NS)
+    assert [one.path for one in found.ranked] == ["output/own.pt"]
+    assert "older" in found.left_out[0].why
+
+
+def test_what_came_with_the_upload_is_left_out_even_when_named():
+    files = left("output/best.pt", "output/e1.pt")
+    for explicit in (None, "output/best.pt"):
+        found = search(files, explicit, uploaded={"output/best.pt"})
+        assert "output/best.pt" not in [one.path for one in found.ranked]
+        assert [one.path for one in found.left_out] == ["output/best.pt"]
+
+
+def test_the_receipts_lines_rank_the_candidates_and_name_the_others():
+    files = left("output/best.pt", "output/last.pt", "output/yolo11n.pt")
+    rows = search(files, None).rows(10)
+    assert [(row["path"], row["rank"]) for row in rows] == [
+        ("output/best.pt", 1),
+        ("output/last.pt", 2),
+        ("output/yolo11n.pt", None),
+    ]
+    assert len(search(files, None).rows(2)) == 2
+
+
+def test_an_explicit_glob_over_shards_is_one_model():
+    shards = [f"output/m-0000{n}-of-00002.safetensors" for n in (1, 2)]
+    found = rank_models(left(*shards, "output/best.pt"), "output/*.safetensors")
+    assert [(one.path, len(one.files)) for one in found] == [("output/m", 2)]

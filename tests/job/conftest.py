@@ -33,7 +33,7 @@ class Job:
         """Settings of the local provider."""
         (self.root / "config.yaml").write_text(json.dumps({"providers": {"local": local}}))
 
-    def task(self, script="touch $TOWLINE_OUTPUT/model.pt", **more):
+    def task(self, script="echo model > $TOWLINE_OUTPUT/model.pt", **more):
         """The task file; JSON is YAML."""
         task = {"name": "job", "dataset": "dataset", "command": script, **more}
         (self.project / "towline.yaml").write_text(json.dumps(task))

@@ -32,6 +32,7 @@ _COMMANDS = {
         "ls": ("show", "List the runs, the newest first."),
         "status": ("show", "Show a run as it is now."),
         "logs": ("logs", "Print what the training printed."),
+        "metrics": ("metrics", "Show what a training reported, as table and chart."),
         "events": ("show", "Print what happened in a run."),
         "receipt": ("show", "Show what a run did, took and cost."),
     },

@@ -1,50 +1,35 @@
 """Choose the model among the files a training left: rules only, no I/O.
 
-The order of search: the task's explicit path or glob, the output folder, the other known places;
-within each, best-named files come first, then last/final ones, then the newest, then the largest.
+The order of search: the task's explicit path or glob; what a trainer wrote by its own rules; the output
+folder; the other known places. Within a place, best-named files come first, then last/final ones,
+then the newest, then the largest. What came with the upload or was downloaded is left out, and said.
 """
 
 from __future__ import annotations
 
-import itertools
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
-_SUFFIXES = [
-    ".pt",
-    ".pth",
-    ".pth.tar",
-    ".ckpt",
-    ".safetensors",
-    ".keras",
-    ".h5",
-    ".hdf5",
-    ".onnx",
-    ".engine",
-    ".tflite",
-    ".torchscript",
-    ".gguf",
-    ".pkl",
-    ".pickle",
-    ".joblib",
-    ".cbm",
-    ".ubj",
-    ".npz",
-    ".model",
-    ".bin",
+from towline.core.formats import Artifact, FoundFile, artifacts, group, looseness, parents
+from towline.core.frameworks import OTHER, own_artifacts
+from towline.core.globs import is_output, matches
+
+__all__ = [
+    "Artifact",
+    "FoundFile",
+    "Search",
+    "is_output",
+    "matches",
+    "places_text",
+    "rank_models",
+    "search",
 ]
+
 _BEST = re.compile(r"(^|[^a-z])best", re.IGNORECASE)
 _LAST = re.compile(r"(^|[^a-z])(last|final|model)([^a-z]|$)", re.IGNORECASE)
-# state that a model needs only to train on
-_NOT_A_MODEL = re.compile(
-    r"(^|/)(optimizer|scheduler|rng_state|random_states|scaler|training_args)[^/]*$"
-)
-# a SavedModel's mark makes the folder around it one model; a Hugging Face config needs its weights
-_SAVED_MODEL = "saved_model.pb"
-_CONFIGS = ("config.json", "adapter_config.json")
-_WEIGHTS = re.compile(r"(\w+_)?model([-.][^/]+)?\.(safetensors|bin|h5|msgpack)")
+_WORDS = ("named best", "named last, final or model", "a model by its suffix")  # by name class
 #: places beside the output folder, in order, relative to the command's working folder
 _PLACES = (
     "runs/",
@@ -59,137 +44,153 @@ _PLACES = (
     "trainer_output/",
     "artifacts/",
     "saved_models/",
+    "work_dirs/",
+    "out/",
     "",
+)
+# names under which trainers download weights into the working folder, or hubs publish them
+_PRETRAINED = re.compile(
+    r"yolo(v|e-v?|_nas_|-nas-)?\d{0,2}-?[nsmlxbtce]6?(-tiny|-spp)?u?"
+    r"(-(seg|cls|pose|obb|sem|pf|world|worldv2|oiv7))*\.(pt|pth)"
+    r"|yolov3(-tiny|-spp)?u?\.pt|rtdetr-[lx]\.pt|sam_[hlb]\.pt|sam2(\.1)?_[tsbl]\.pt|mobile_sam\.pt"
+    r"|fastsam-[sx]\.pt|mobileclip[\w-]*\.(pt|ts)|vit-[blh]-?\d+([-@]\d+(px)?)?\.pt|rn\d+(x\d+)?\.pt"
+    r"|rf-detr-(nano|small|medium|base|large)[\w.-]*\.pth"
+    r"|(wide_)?(res|resnext|dense|mobile|efficient|reg|shuffle|squeeze|mnas|alex|google|convnext|inception"
+    r"|vgg|vit|swin|maxvit|mvit|deit|dino|detr|fasterrcnn|maskrcnn|keypointrcnn|retina|fcos|ssd|deeplab"
+    r"|fcn|lraspp|r3d|mc3|r2plus1d|s3d|raft|yolox|rtmdet|faster_rcnn|mask_rcnn|cascade)[\w.-]*"
+    r"[-_][0-9a-f]{8}\.(pth|pt)"
+    r"|[\w-]+_weights_tf_dim_ordering_tf_kernels(_notop)?\.h5|[\w-]+_notop\.h5",
+    re.IGNORECASE,
+)
+_CACHES = re.compile(
+    r"(^|/)(\.cache|\.torch|\.keras|hub/checkpoints|huggingface/hub|(models|datasets)--[^/]+"
+    r"|site-packages|node_modules|\.venv|venv|nltk_data)/"
 )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FoundFile:
-    """A file on the instance; ``path`` is relative to the run's folder (`output/best.pt`)."""
+class Search:
+    """What was found: candidates, the best first, and what looks like a model and is none."""
 
-    path: str
-    size_bytes: int
-    mode: int
-    mtime_ns: int
+    ranked: list[Artifact]
+    left_out: list[Artifact]  # each with the reason in ``why``
 
+    def without(self, reasons: dict[str, str]) -> Search:
+        """The same, with some of the candidates left out; by path, the reason."""
+        out = [replace(one, why=reasons[one.path]) for one in self.ranked if one.path in reasons]
+        kept = [one for one in self.ranked if one.path not in reasons]
+        return Search(ranked=kept, left_out=self.left_out + out)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Artifact:
-    """A candidate for the model: one file, or a folder that is one model."""
+    def dropping(self, paths: Collection[str]) -> Search:
+        """The same, with some candidates forgotten: they never looked much like a model."""
+        kept = [one for one in self.ranked if one.path not in paths]
+        return Search(ranked=kept, left_out=self.left_out)
 
-    path: str
-    files: tuple[FoundFile, ...]
-    why: str
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of all its files."""
-        return sum(file.size_bytes for file in self.files)
-
-    def row(self) -> dict[str, Any]:
-        """Its line in the receipt."""
-        return {"path": self.path, "size_bytes": self.size_bytes, "why": self.why}
+    def rows(self, limit: int) -> list[dict[str, Any]]:
+        """Lines of the receipt: the ranked with their rank, then the others."""
+        ranked = [one.row() | {"rank": n} for n, one in enumerate(self.ranked, 1)]
+        return (ranked + [one.row() | {"rank": None} for one in self.left_out])[:limit]
 
 
 def rank_models(files: Sequence[FoundFile], explicit: str | None) -> list[Artifact]:
-    """All candidates, the model first; empty when there is none.
+    """All candidates, the model first; empty when there is none. See `search`."""
+    return search(files, explicit).ranked
+
+
+def search(
+    files: Sequence[FoundFile],
+    explicit: str | None,
+    *,
+    since_ns: int = 0,
+    uploaded: Collection[str] = (),
+) -> Search:
+    """Find and rank all candidates.
 
     Args:
-        files: What the training wrote; files that were uploaded must have been left out.
+        files: What lies in the output folder and in the working folder.
         explicit: The task's `artifacts.model`: a path or glob, relative to the run's folder or to
             the command's working folder. With it nothing else is considered.
+        since_ns: The instance's own time of the start: what is older was not made by the training.
+        uploaded: Paths of files whose content came with the upload.
     """
+    came = set(uploaded)
     if explicit is not None:
-        return _explicit(files, explicit)
-    candidates = _with_folders([file for file in files if _looks_like_model(file.path)], files)
-    return sorted(candidates, key=_order)
-
-
-def matches(path: str, pattern: str) -> bool:
-    """Match a path under the run's folder; patterns may mean the run's folder or the code's."""
-    pattern = pattern.removeprefix("./")
-    tails = [path, path.removeprefix("code/")] if path.startswith("code/") else [path]
-    return any(tail == pattern or _glob(tail, pattern) for tail in tails)
-
-
-def _glob(path: str, pattern: str) -> bool:
-    """Glob where ``**/`` spans any folders, none included, and ``*`` stays inside one."""
-    parts = re.split(r"(\*\*/|/\*\*$|\*\*|\*|\?|\[[^\]/]+\])", pattern)
-    words = {"**/": r"(?:[^/]+/)*", "/**": r"/.+", "**": r".*", "*": r"[^/]*", "?": r"[^/]"}
-    regex = "".join(
-        words.get(part) or (_letters(part) if odd else re.escape(part))
-        for odd, part in zip(itertools.cycle([False, True]), parts, strict=False)
+        found = _explicit(files, explicit)
+        left = {one.path: "it came with the upload" for one in found if _all_in(one, came)}
+        return Search(ranked=found, left_out=[]).without(left)
+    every = artifacts(files)
+    reasons = {one.path: why for one in every if (why := _reason(one, since_ns, came)) is not None}
+    candidates = [one for one in every if one.path not in reasons]
+    own = own_artifacts(candidates, files)
+    taken = {one.path for one in own}
+    rest = sorted(
+        (replace(one, why=_why(one)) for one in candidates if one.path not in taken), key=_order
     )
-    try:
-        return re.fullmatch(regex, path, re.DOTALL) is not None
-    except re.error:
-        return False  # a range that runs backwards holds no letter
+    out = [replace(one, why=reasons[one.path]) for one in every if one.path in reasons]
+    return Search(ranked=_merged(own, rest), left_out=sorted(out, key=_order))
 
 
-def _letters(part: str) -> str:
-    """A glob's `[abc]`, `[a-z]` or `[!abc]` as a regular expression; never matches a `/`."""
-    inner = re.sub(r"([\\\[\]^&~|])", r"\\\1", part[1:-1].removeprefix("!"))
-    return f"[^/{inner}]" if part[1:2] == "!" else f"[{inner}]"
+def _merged(own: list[Artifact], rest: list[Artifact]) -> list[Artifact]:
+    """A trainer's best and last first; what a script saved after mere checkpoints before those."""
+    sure = [one for one in own if one.order[0] != OTHER]
+    newest = max((one.mtime_ns for one in own), default=0)
+    after = [
+        one
+        for one in ([] if sure else rest)
+        if one.mtime_ns >= newest and _place(one.path) == 0 and _is_named(one)
+    ]
+    first = {one.path for one in sure + after}
+    return sure + after + [one for one in own + rest if one.path not in first]
+
+
+def _is_named(one: Artifact) -> bool:
+    """Whether its name says best, last, final or model, and it surely is a model."""
+    return _name_class(one.path) < len(_WORDS) - 1 and not _looseness(one)
+
+
+def _all_in(one: Artifact, paths: set[str]) -> bool:
+    return all(file.path in paths for file in one.files)
+
+
+def _reason(one: Artifact, since_ns: int, uploaded: set[str]) -> str | None:
+    """Why an artifact is not this training's model; None when it may be."""
+    weights = [file for file in one.files if looseness(file.path) is not None] or list(one.files)
+    if all(file.path in uploaded for file in weights):
+        return "it came with the upload"
+    if _CACHES.search(one.path):
+        return "it lies in a cache of downloads"
+    if one.base is None and _PRETRAINED.fullmatch(one.path.rpartition("/")[2]):
+        return "it has the name of a pre-trained download"
+    if one.mtime_ns < since_ns:
+        return "it is older than the training"
+    return None
 
 
 def _explicit(files: Sequence[FoundFile], explicit: str) -> list[Artifact]:
     wanted = explicit.rstrip("/")
-    hits = [
-        _single(file, f"artifacts.model: {explicit}")
-        for file in files
-        if matches(file.path, wanted)
-    ]
+    why = f"artifacts.model: {explicit}"
+    hits = [file for file in files if matches(file.path, wanted)]
     if hits:
-        return sorted(hits, key=_order)
+        groups = [
+            replace(one, why=why) for one in group(files) if any(file in hits for file in one.files)
+        ]
+        inside = {file.path for one in groups for file in one.files}
+        singles = [
+            Artifact(path=file.path, files=(file,), why=why)
+            for file in hits
+            if file.path not in inside
+        ]
+        return sorted(singles + groups, key=_order)
     folders: dict[str, list[FoundFile]] = {}
     for file in files:
-        named = [folder for folder in _parents(file.path) if matches(folder, wanted)]
+        named = [folder for folder in parents(file.path) if matches(folder, wanted)]
         if named:
             folders.setdefault(named[0], []).append(file)
     why = f"artifacts.model: folder {explicit}"
-    found = [Artifact(path=path, files=tuple(own), why=why) for path, own in folders.items()]
-    return sorted(found, key=_order)
-
-
-def _parents(path: str) -> list[str]:
-    """Folders that hold a file, the outermost first."""
-    parts = path.split("/")
-    return ["/".join(parts[:n]) for n in range(1, len(parts))]
-
-
-def _looks_like_model(path: str) -> bool:
-    lower = path.lower()
-    return lower.endswith(tuple(_SUFFIXES)) and not _NOT_A_MODEL.search(lower)
-
-
-def _with_folders(models: list[FoundFile], files: Sequence[FoundFile]) -> list[Artifact]:
-    """Fold a SavedModel or a Hugging Face checkpoint into one candidate."""
-    names: dict[str, list[str]] = {}
-    for file in files:
-        folder, _, name = file.path.rpartition("/")
-        names.setdefault(folder, []).append(name)
-    folders = {folder for folder, own in names.items() if folder != "code" and _is_one_model(own)}
-    singles = [file for file in models if not any(file.path.startswith(f + "/") for f in folders)]
-    whole = [
-        Artifact(
-            path=folder,
-            why=_why(folder, place=_place(folder)),
-            files=tuple(file for file in files if file.path.startswith(folder + "/")),
-        )
-        for folder in folders
+    found = [
+        Artifact(path=path, files=tuple(own), why=why, base=path) for path, own in folders.items()
     ]
-    return [_single(file, _why(file.path, place=_place(file.path))) for file in singles] + whole
-
-
-def _is_one_model(names: Sequence[str]) -> bool:
-    """Say whether the files of a folder make it one model."""
-    if _SAVED_MODEL in names:
-        return True
-    return any(c in names for c in _CONFIGS) and any(_WEIGHTS.fullmatch(name) for name in names)
-
-
-def _single(file: FoundFile, why: str) -> Artifact:
-    return Artifact(path=file.path, files=(file,), why=why)
+    return sorted(found, key=_order)
 
 
 def _name_class(path: str) -> int:
@@ -207,27 +208,24 @@ def _place(path: str) -> int:
     return 1 + next((n for n, place in enumerate(_PLACES) if inner.startswith(place)), len(_PLACES))
 
 
-def _why(path: str, place: int) -> str:
-    name = ("named best", "named last, final or model", "a model by its suffix")[_name_class(path)]
-    return f"{name}, in {'the output folder' if place == 0 else 'the working folder'}"
+def _looseness(one: Artifact) -> int:
+    return (looseness(one.path) or 0) if one.base is None else 0
 
 
-def _order(artifact: Artifact) -> tuple[int, int, int, int, str]:
-    newest = max((file.mtime_ns for file in artifact.files), default=0)
-    return (
-        _place(artifact.path),
-        _name_class(artifact.path),
-        -newest,
-        -artifact.size_bytes,
-        artifact.path,
-    )
+def _why(one: Artifact) -> str:
+    name = _WORDS[_name_class(one.path)]
+    if loose := _looseness(one):
+        name = ("", "perhaps a model", "a booster by its content")[loose]
+    elif one.why:
+        name = f"{one.why}, {name}" if _name_class(one.path) < len(_WORDS) - 1 else one.why
+    return f"{name}, in {'the output folder' if _place(one.path) == 0 else 'the working folder'}"
+
+
+def _order(one: Artifact) -> tuple[Any, ...]:
+    place, name = _place(one.path), _name_class(one.path)
+    return (_looseness(one), place, name, -one.mtime_ns, -one.size_bytes, one.path)
 
 
 def places_text() -> str:
     """Say where a model is looked for."""
     return ", ".join(["$TOWLINE_OUTPUT", *(f"./{place}" for place in _PLACES if place)])
-
-
-def is_output(path: str, patterns: Sequence[str]) -> bool:
-    """Say whether a file is among the outputs to bring home."""
-    return any(matches(path, pattern) for pattern in patterns)

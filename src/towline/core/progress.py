@@ -1,124 +1,173 @@
 """Read progress out of what a training prints: bytes in, events out.
 
-Understands towline's JSON lines and the plain `epoch k/n name=value` habit. Unknown text is
-nobody's error: it yields nothing.
+Each framework's grammar has a module of its own. Unknown text is nobody's error: it yields nothing.
+Most of a log is rejected, or skipped as one more frame of a bar, before it is decoded.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
-_BREAK = re.compile(rb"[\r\n\b]+")
-_LINE_LIMIT = 64 * 1024  # a longer line is no progress line
-_TEXT_LIMIT = 4 * 1024  # nor is a longer one that is not JSON; it keeps the grammar's cost small
-_MOST_EPOCHS = 10**9
-_ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-_EPOCH = re.compile(r"\bepochs?\s*[:=#\[(]*\s*(\d{1,9})\s*(?:/|of)\s*(\d{1,9})", re.IGNORECASE)
-_METRIC = re.compile(
-    r"(?<![A-Za-z])([A-Za-z][\w./@-]*)\s*[=:]\s*([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+|nan|inf))(?![\w/:.])"
+from towline.core import (
+    grammar_bars,
+    grammar_boosting,
+    grammar_hf,
+    grammar_keras,
+    grammar_lightning,
+    grammar_plain,
+    grammar_scripts,
+    grammar_sklearn,
+    grammar_towline,
+    grammar_ultralytics,
+    grammar_vision,
+    screen,
+    thinning,
 )
+from towline.core.reading import Memory, Progress, Seen
 
+__all__ = ["Progress", "ProgressParser", "parse_line"]
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
-    """One report of a training: epochs count from 1; metrics by name, nan and inf as None."""
-
-    epoch: int | None = None
-    total_epochs: int | None = None
-    metrics: dict[str, float | None] = field(default_factory=dict)
-
-    def data(self) -> dict[str, Any]:
-        """JSON form, as `events` and `status` show it."""
-        return {"epoch": self.epoch, "total_epochs": self.total_epochs, "metrics": self.metrics}
+_TEXT_LIMIT = (
+    4 * 1024
+)  # a longer line that is not JSON is no progress; this bounds a grammar's cost
+_KEY_LIMIT = 96
+_RANK = re.compile(r"^\s*\[(?:rank|default)(\d+)\]:\s?", re.ASCII)
+_RULES = (
+    *grammar_ultralytics.RULES,
+    *grammar_keras.RULES,
+    *grammar_lightning.RULES,
+    *grammar_hf.RULES,
+    *grammar_boosting.RULES,
+    *grammar_sklearn.RULES,
+    *grammar_vision.RULES,
+    *grammar_scripts.RULES,
+    *grammar_plain.RULES,  # last: the habits that many share
+)
+_ROW = re.compile(rb"\s*\d+\s+[\d.-]")  # of a table whose header came before
+_BARS = (b"|", b" \xe2\x94")  # what follows the percent of a drawn bar
+_KERAS_FRAME = re.compile(rb"(\d{1,9})/(\d{1,9})(?!\d)")
 
 
 class ProgressParser:
     """Feed it a log in any pieces."""
 
-    def __init__(self) -> None:
-        self._rest = b""
-        self._skipping = False  # the line under way has been too long already
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        """Go on where ``state``, of another parser's `state()`, was taken; else begin."""
+        carried = json.loads(json.dumps(state or {}))
+        self._memory: Memory = carried.get("memory", {})
+        self._bar = str(carried.get("bar", "")).encode("latin-1", "replace")  # the last frame's key
+        self._thinner = thinning.Thinner(carried.get("thinner"))
+        self._screen = screen.Screen()
 
     def feed(self, data: bytes) -> list[Progress]:
         """Read the complete lines of what has come so far."""
-        *lines, self._rest = _BREAK.split(self._rest + data)
-        if lines and self._skipping:
-            del lines[0]
-            self._skipping = False
-        if self._skipping or len(self._rest) > _LINE_LIMIT:
-            self._skipping, self._rest = True, b""
-        found = (parse_line(line) for line in lines if line)
-        return [progress for progress in found if progress]
+        told: list[Progress] = []
+        for segment in self._screen.feed(data):
+            if segment and self._is_promising(segment):
+                told += self._read(segment)
+        return told
 
     @property
     def at_line_start(self) -> bool:
-        """Whether a fresh parser could take over here."""
-        return not self._rest and not self._skipping
+        """Whether another parser could take over here with this one's `state()`."""
+        return not self._screen.rest and not self._screen.skipping
 
     def flush(self) -> list[Progress]:
-        """Read what the last line left without a break."""
-        rest, self._rest, self._skipping = self._rest, b"", False
-        progress = parse_line(rest)
-        return [progress] if progress else []
+        """Read what the last line left without a break, and tell what was held back."""
+        last = self._screen.end()
+        told = self._read(last) if last and self._is_promising(last) else []
+        return told + self._thinner.rest()
+
+    def state(self) -> dict[str, Any]:
+        """What another parser needs to go on from a line's start: small, and JSON."""
+        carried = {
+            "memory": self._memory,
+            "thinner": self._thinner.state(),
+            "bar": self._bar.decode("latin-1"),
+        }
+        return dict(json.loads(json.dumps(carried)))
+
+    def _is_promising(self, segment: bytes) -> bool:
+        """Whether a segment can be progress, and is not one more frame with the same percent."""
+        at = segment.find(b"%")
+        if at > 0 and segment.startswith(_BARS, at + 1):
+            key = segment[: at + 1]
+        elif b"/step" in segment:
+            key = _keras_key(segment)
+        else:
+            return _has_sign(segment)
+        if key and key == self._bar and not key.endswith(b"100%"):
+            return False
+        self._bar = key if len(key) <= _KEY_LIMIT else b""
+        return True
+
+    def _read(self, segment: bytes) -> list[Progress]:
+        seen = _sightings(segment, self._memory)
+        return [progress for one in seen for progress in self._thinner.offer(one)] if seen else []
 
 
-def parse_line(raw: bytes) -> Progress | None:
-    """Read one line; None when it reports no progress."""
-    if not raw or len(raw) > _LINE_LIMIT:
-        return None
-    line = raw.decode("utf-8", "replace").strip()
-    if line.startswith("{"):
-        return _json_line(line)
-    if len(line) > _TEXT_LIMIT:
-        return None
-    line = _ANSI.sub("", line)
-    epoch = _EPOCH.search(line)
-    if epoch is None:
-        return None
-    rest = line[: epoch.start()] + line[epoch.end() :]
-    metrics = {name: _number(value) for name, value in _METRIC.findall(rest)}
-    return Progress(epoch=int(epoch[1]), total_epochs=int(epoch[2]), metrics=metrics)
-
-
-def _json_line(line: str) -> Progress | None:
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None  # not ours: just a line that begins with a brace
-    if not isinstance(value, dict) or value.get("type") != "progress":
-        return None
-    data = value.get("data")
-    if not isinstance(data, dict):
-        return None
-    metrics = data.get("metrics")
-    return Progress(
-        epoch=_count(data.get("epoch")),
-        total_epochs=_count(data.get("total_epochs")),
-        metrics={
-            name.encode("utf-8", "replace").decode(): _number(number)  # "\\ud800" is no text
-            for name, number in (metrics if isinstance(metrics, dict) else {}).items()
-            if isinstance(number, int | float | str) and _is_number(number)
-        },
+def _has_sign(line: bytes) -> bool:
+    """Whether a line without a percent has a word or a form that lines of progress have."""
+    return (
+        b"oss" in line
+        or b"poch" in line
+        or b"\t" in line
+        or b"{" in line
+        or b"tep" in line
+        or b"ter" in line
+        or b"all" in line
+        or b"POCH" in line
+        or b"Acc@" in line
+        or b"lass" in line
+        or b"(AP)" in line
+        or b"tree" in line
+        or b"score" in line
+        or _ROW.match(line) is not None
     )
 
 
-def _count(value: Any) -> int | None:
-    ok = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if ok and 0 <= value < _MOST_EPOCHS else None
+def _keras_key(segment: bytes) -> bytes:
+    """The percent of a Keras frame; a full one has none, for the last of them has more figures."""
+    found = _KERAS_FRAME.search(segment)
+    if not found or found[1] == found[2] or not int(found[2]):
+        return b""
+    return b"k%d/%d" % (int(found[1]) * 100 // int(found[2]), int(found[2]))
 
 
-def _is_number(value: float | str) -> bool:
-    try:
-        float(value)
-    except (ValueError, OverflowError):
-        return False
-    return not isinstance(value, bool)
+def parse_line(raw: bytes) -> Progress | None:
+    """Read one line by itself; None when it reports no progress."""
+    seen = _sightings(raw, {})
+    return seen[0].progress if seen else None
 
 
-def _number(value: float | str) -> float | None:
-    number = float(value)
-    return number if math.isfinite(number) else None
+def _sightings(segment: bytes, memory: Memory) -> list[Seen]:
+    """All that one segment says."""
+    if len(segment) > screen.SEGMENT_LIMIT:
+        return []
+    line = screen.text(segment).rstrip()
+    if prefix := _RANK.match(line):
+        if int(prefix[1]) != 0:
+            return []  # the first process tells the same
+        line = line[prefix.end() :]
+    if line.lstrip().startswith('{"') and '"progress"' in line:
+        one = grammar_towline.read(line.strip())
+        return [one] if one else []
+    if len(line) > _TEXT_LIMIT:
+        return []
+    seen: list[Seen] = []
+    if "%|" in line:
+        if (table := grammar_ultralytics.drawn(line, memory)) is not None:
+            return table
+        seen, line = grammar_bars.read(line, memory)
+    return seen + _text(line, memory) if line else seen
+
+
+def _text(line: str, memory: Memory) -> list[Seen]:
+    for sign, read in _RULES:
+        if sign in line:
+            seen = read(line, memory)
+            if seen is not None:
+                return seen
+    return []

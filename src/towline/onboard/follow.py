@@ -3,8 +3,9 @@
 import os
 import time
 
-from . import start, wire
+from . import daemon, start, wire
 from .fence import control_folder
+from .watch import Watch
 
 _POLL_S = 0.05
 _ALIVE_EVERY_S = 2.0
@@ -15,14 +16,18 @@ def follow(request, pipe):
     """Send DATA frames with the log's bytes from ``offset`` on; the result is `state` at the end.
 
     Between them a JSON remark every two seconds, so that a silent training and a dead line can
-    be told apart. It carries "idle_s", the seconds since the log last grew.
+    be told apart. It carries "idle_s", the seconds since the log last grew. With "watch" in the
+    request, more remarks come: see `watch`.
     """
     touch_contact(request)
     offset = request["offset"]
     said = grew = time.monotonic()
-    log = None
+    log = watch = None
     while True:
         state = start.state(request, None)  # before the read: an end seen now has its log written
+        watch = watch or _watch(request, state)
+        for remark in watch.waiting() if watch else ():
+            pipe.send_json(wire.JSON, remark)
         log = log or _open(request["log"])
         block = log.read(_BLOCK) if log and _at(log, offset) else b""
         now = time.monotonic()
@@ -31,6 +36,8 @@ def follow(request, pipe):
             offset += len(block)
             grew = said = now
         elif state["phase"] != "running":
+            for remark in watch.last() if watch else ():
+                pipe.send_json(wire.JSON, remark)
             return dict(state, offset=offset)
         else:
             if now - said >= _ALIVE_EVERY_S:
@@ -38,6 +45,14 @@ def follow(request, pipe):
                 touch_contact(request)
                 said = now
             time.sleep(_POLL_S)
+
+
+def _watch(request, state):
+    """Begin to watch a training that has started, if it was asked for."""
+    if "watch" not in request or state["start"] is None:
+        return None
+    job = daemon.read_json(os.path.join(control_folder(request), "job.json")) or {}
+    return Watch(request["root"], request["watch"], state["start"]["at"], job.get("pid"))
 
 
 def touch_contact(request):

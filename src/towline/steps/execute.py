@@ -70,6 +70,8 @@ def _request(ctx: Context, layout: RemoteLayout) -> dict[str, Any]:
         "path_first": [*([f"{venv}/bin"] if venv else []), f"{layout.control}/bin"],
         "links": project.links(layout),
         "cwd": layout.code,
+        "image": ctx.task.image,
+        "gpu": any("name" in gpu for gpu in ctx.result(StepName.CONNECT)["gpus"]),
         "output": layout.output,
         "log": layout.log,
         "nonce": ctx.run.nonce,

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-import os
-from typing import Any, BinaryIO
+from typing import Any
 
 from towline import errors
+from towline.checkpoints import Checkpoints
 from towline.context import Context
 from towline.core.run import Wish
-from towline.core.stream import LogPart, LogStream
 from towline.core.units import seconds_text, usd_text
-from towline.home import open_private
+from towline.following.log import LogKeeper
+from towline.following.reports import Reports
+from towline.following.sides import SideFiles
+from towline.following.verdict import judged
+from towline.following.watch import Watcher
 from towline.line import Line
 from towline.onboard import wire
 
 _HALT_GRACE_S = 10.0
 _REDIAL_S = 1.0
-_COMMAND_NOT_FOUND = 127
+_SAMPLE_S = 5.0
 # a false host on a strange network, too, says nothing of the training: keep trying
 _UNREACHABLE = (errors.ConnectionLost, errors.HostKeyMismatch, errors.RemoteAuthError)
 
@@ -39,18 +42,24 @@ async def act(ctx: Context) -> dict[str, Any]:
         ctx.status("ending the training")
         await line.call("halt", {"grace_s": _HALT_GRACE_S})
     follower = _Follower(ctx)
-    state = await follower.to_the_end()
-    return _judged(ctx, state, follower.limit)
+    try:
+        state = await follower.to_the_end()
+    finally:
+        await follower.checkpoints.close()
+    return judged(ctx, state, follower.limit)
 
 
 class _Follower:
-    """One driver's reading of the log."""
+    """One driver's reading of the log and of what comes beside it."""
 
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
         self.limit: str | None = None  # which limit ended the training
-        self._idle_told = False
-        self._noted_at = 0.0
+        self._reports = Reports(ctx)
+        self._sides = SideFiles(ctx, self._reports)
+        self._watcher = Watcher(ctx)
+        self._reports.on_report = self._watcher.report
+        self.checkpoints = Checkpoints(ctx)
 
     async def to_the_end(self) -> dict[str, Any]:
         """Read, and take the line up again for as long as it takes."""
@@ -64,49 +73,39 @@ class _Follower:
 
     async def _read(self, line: Line) -> dict[str, Any]:
         """Follow over one connection."""
-        ctx = self.ctx
-        log_fact = ctx.facts().get("log") or {"offset": 0, "size_bytes": 0}
-        with _open_log(ctx, log_fact) as file:
-            stream = LogStream(ctx.redactor, log_fact["offset"], log_fact["size_bytes"])
-            request = {"log": line.layout.log, "offset": log_fact["offset"]}
-            async with line.talk("follow", request) as talk:
+        with LogKeeper(self.ctx, self._reports) as log:
+            async with line.talk("follow", self._request(line, log.offset)) as talk:
                 line.on_break(False, "")
                 async for kind, payload in talk.frames():
                     if kind == wire.DATA:
-                        self._idle_told = False
-                        self._keep(file, stream.feed(payload))
+                        self._watcher.alive()
+                        log.feed(payload)
                     elif kind == wire.JSON:
-                        self._watch_idle(json.loads(payload)["idle_s"])
+                        self._remark(json.loads(payload))
                     elif kind == wire.RESULT:
-                        self._keep(file, stream.end())
+                        log.end()
                         return dict(json.loads(payload))
                     await self._watch_limits(line)
+                    self.checkpoints.tick(line)
         raise errors.ConnectionLost("the instance ended the talk without a result")
 
-    def _keep(self, file: BinaryIO, part: LogPart) -> None:
-        """Append to the local log, then record how far it reaches: rule 2, in that order."""
-        if part.clean:
-            file.write(part.clean)
-            file.flush()
-            self._note_time(file.tell())
-        events = [("progress", progress.data()) for progress in part.progress]
-        facts: dict[str, Any] = {"log": {"offset": part.offset, "size_bytes": part.size_bytes}}
-        if part.progress:
-            facts["progress"] = _merged(self.ctx.facts().get("progress"), events)
-        self.ctx.journal.advance(facts, events)
+    def _request(self, line: Line, offset: int) -> dict[str, Any]:
+        layout = line.layout
+        watch = {"roots": [layout.output, layout.code], "sample_s": _SAMPLE_S}
+        return {"log": layout.log, "offset": offset, "watch": watch | self._sides.wish()}
 
-    def _note_time(self, size_bytes: int) -> None:
-        """Note, once a second, how long the log was when: `logs --since` reads it."""
-        now = self.ctx.clock.now()
-        if now - self._noted_at >= 1.0:
-            self._noted_at = now
-            with open_private(self.ctx.files.log_times, "ab") as times:
-                times.write(json.dumps({"at": now, "size_bytes": size_bytes}).encode() + b"\n")
-
-    def _watch_idle(self, idle_s: float) -> None:
-        if idle_s >= self.ctx.task.limits.stall_after and not self._idle_told:
-            self._idle_told = True
-            self.ctx.note(f"the training has printed nothing for {seconds_text(idle_s)}")
+    def _remark(self, remark: dict[str, Any]) -> None:
+        """Take what the instance says beside the log."""
+        if "idle_s" in remark:
+            self._watcher.silent(remark["idle_s"])
+        elif "side" in remark:
+            self._sides.take(remark)
+        elif "side_left" in remark:
+            self._sides.left(remark)
+        elif "machine" in remark:
+            self._watcher.sample(remark["machine"])
+        elif "watch_error" in remark:
+            self.ctx.note(f"side files and the machine are not watched: {remark['watch_error']}")
 
     async def _watch_limits(self, line: Line) -> None:
         """End the training when it has used up its time or its money."""
@@ -126,31 +125,6 @@ class _Follower:
         await ctx.require_alive()
 
 
-def _open_log(ctx: Context, log_fact: dict[str, int]) -> BinaryIO:
-    """Open the local log at its recorded size; what a dead driver wrote beyond is read again."""
-    fd = os.open(ctx.files.log, os.O_RDWR | os.O_CREAT, 0o600)
-    file = os.fdopen(fd, "r+b")
-    size = log_fact["size_bytes"]
-    if file.seek(0, os.SEEK_END) < size:  # lost with the power: the instance still has all of it
-        log_fact.update(offset=0, size_bytes=0)
-        size = 0
-    file.truncate(size)
-    file.seek(size)
-    return file
-
-
-def _merged(
-    before: dict[str, Any] | None, events: list[tuple[str, dict[str, Any]]]
-) -> dict[str, Any]:
-    """The newest value of each thing the training reports."""
-    merged: dict[str, Any] = before or {"epoch": None, "total_epochs": None, "metrics": {}}
-    for _kind, data in events:
-        for key in ("epoch", "total_epochs"):
-            merged[key] = merged[key] if data[key] is None else data[key]
-        merged["metrics"] = {**merged["metrics"], **data["metrics"]}
-    return merged
-
-
 def _limit_reached(ctx: Context) -> str | None:
     limits = ctx.task.limits
     row = ctx.ledger_row()
@@ -163,43 +137,3 @@ def _limit_reached(ctx: Context) -> str | None:
     if limits.max_cost is not None and spent >= limits.max_cost:
         return f"max_cost of {usd_text(limits.max_cost)} reached"
     return None
-
-
-def _judged(ctx: Context, state: dict[str, Any], limit: str | None) -> dict[str, Any]:
-    """Turn the end of the training into the step's result, or into what went wrong."""
-    ended = state["exit"]
-    if ended is not None and ended["nonce"] != ctx.run.nonce:
-        raise errors.CommandFailed("the exit marker on the instance is not this run's")
-    result = {
-        "exit_code": ended["code"] if ended else None,
-        "log_bytes": state["offset"],
-        "limit": limit,
-    }
-    ctx.journal.fact("training", result)
-    if limit is not None:
-        raise errors.TrainingFailed(limit, hint="raise the limit in the task file and run it again")
-    if ctx.run.wish is Wish.STOP:
-        return result | {"stopped": "by the user's wish"}
-    if ended is None:
-        guard = (state.get("guard") or {}).get("reason")
-        message = f"the training was interrupted: {guard or 'its supervisor is gone (a reboot?)'}"
-        raise errors.TrainingFailed(
-            message, hint="what it had written is brought home; run it again"
-        )
-    if ended["code"] != 0:
-        raise _failed(ctx, ended)
-    return result
-
-
-def _failed(ctx: Context, ended: dict[str, Any]) -> errors.TrainingFailed:
-    code, name = ended["code"], ctx.run.name
-    if code == _COMMAND_NOT_FOUND:
-        message = f"the instance has no such command (exit code 127): {ctx.task.command}"
-        return errors.TrainingFailed(
-            message, hint="correct `command`, or add what it needs to `requirements`"
-        )
-    how = f"signal {ended['signal']}" if ended["signal"] else f"exit code {code}"
-    message = f"the training ended with {how}"
-    return errors.TrainingFailed(
-        message, hint=f"its last lines are above; all of them: towline logs {name}"
-    )

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
+import re
 import shutil
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from towline import collect, errors
+from towline import checkpoints, collect, errors
 from towline.context import Context
-from towline.core.artifact import Artifact, FoundFile, is_output, places_text, rank_models
+from towline.core import metrics
+from towline.core.artifact import Artifact, FoundFile, is_output, places_text
+from towline.core.companions import companions
 from towline.core.manifest import shown
 from towline.core.run import StepName
+from towline.core.side_files import SIDE_NAMES
 from towline.core.units import count_text, size_text
 from towline.line import Line
 
 #: names in the results folder that are towline's own
-_OWN_NAMES = ("receipt.json", "training.log", "metrics.csv", "output", "code")
+MODEL_FILES = "model-files"
+_OWN_NAMES = (
+    "receipt.json", "training.log", "metrics.csv", "output", "code", "checkpoints", MODEL_FILES,
+)  # fmt: skip
 _SHOWN_FILES = 12
+_MOST_CANDIDATES = 500
+_LOG_END_BYTES = 1 << 20
+_SAVED_TO = re.compile(
+    r"(?:results|model|weights|checkpoint)s? (?:is |was |were )?(?:saved|saving|logged) (?:to|in|at|as)"
+    r"[\s'\":=]*(?:\x1b\[[\d;]*m)*(/[^\s'\"\x1b]+)",
+    re.IGNORECASE,
+)
 
 
 async def look(_ctx: Context) -> dict[str, Any] | None:
@@ -33,54 +44,129 @@ async def act(ctx: Context) -> dict[str, Any]:
     """Bring everything home; the model last, so that its absence costs nothing else.
 
     Raises:
-        ArtifactMissing: The training succeeded but left no model; outputs and log are home.
+        ArtifactMissing: The training succeeded but left no model, or a damaged one; outputs, log
+            and what there is of the model are home.
         ChecksumMismatch: A file kept arriving different from what the instance has.
         LocalWriteError: This machine can't take it; it waits on the instance.
     """  # noqa: DOC501 - a helper makes the exception
     results = Path(ctx.run.results_dir)
     line = await ctx.line()
-    files = await collect.survey(line, ctx.result(StepName.EXECUTE)["started_at"])
-    artifacts = rank_models(files, ctx.task.artifacts.model)
-    model = artifacts[0] if artifacts else None
-    inside = {file.path for file in model.files} if model else set()
-    outputs = [
-        file
-        for file in files
-        if is_output(file.path, ctx.task.artifacts.outputs) and file.path not in inside
-    ]
-    result: dict[str, Any] = {"transfers": [], "candidates": [one.row() for one in artifacts]}
+    started_at = ctx.result(StepName.EXECUTE)["started_at"]
+
+    def waiting(path: str) -> None:
+        ctx.status(f"{shown(path)} is still written to; waiting for it")
+
+    found = await collect.find(line, started_at, ctx.task.artifacts.model, waiting)
+    rows = found.rows(_MOST_CANDIDATES)
+    ctx.journal.fact("candidates", rows)  # also when the step fails: the receipt lists them
+    model = found.model or next(iter(found.damaged), None)
+    result: dict[str, Any] = {"transfers": [], "candidates": rows}
     _save_logs(ctx, results)
+    _say_damage(ctx, found)
+    outputs = _outputs(ctx, found, model)
     if outputs:
         done, _hashes = await collect.fetch(line, outputs, results, ctx.moved)
         result["transfers"].append(asdict(done))
         ctx.note(f"{count_text(len(outputs), 'output file')} in {results}")
     if model is not None:
-        result |= await _bring_model(ctx, line, model, results)
-        result["transfers"].append(result.pop("transfer"))
-    elif _succeeded(ctx):
-        raise _missing(ctx, files)
+        result |= await _bring_model(ctx, line, found, model, results)
+        result["transfers"] += result.pop("moved")
+    if found.model is None and _succeeded(ctx):
+        raise _missing(ctx, found)
     return result
 
 
-async def _bring_model(ctx: Context, line: Line, model: Artifact, results: Path) -> dict[str, Any]:
-    """Download the model next to the receipt, under its own name."""
+def _outputs(ctx: Context, found: collect.Found, model: Artifact | None) -> list[FoundFile]:
+    """What comes home beside the model: the task's outputs, and damaged candidates before it."""
+    inside = {file.path for file in model.files} if model else set()
+    damaged = {file.path for one in found.damaged for file in one.files}
+    patterns = ctx.task.artifacts.outputs
+    return [
+        file
+        for file in found.files
+        if file.path not in inside and (file.path in damaged or is_output(file.path, patterns))
+    ]
+
+
+def _say_damage(ctx: Context, found: collect.Found) -> None:
+    """A damaged best model is said loudly, whatever is taken in its place."""
+    for one in found.damaged[:_SHOWN_FILES]:
+        ctx.note(f"WARNING: {shown(one.path)} is {found.checks[one.path]}")
+    if found.damaged and found.model is not None:
+        ctx.note(f"WARNING: {shown(found.model.path)} is taken as the model in its place")
+
+
+async def _bring_model(
+    ctx: Context, line: Line, found: collect.Found, model: Artifact, results: Path
+) -> dict[str, Any]:
+    """Download the model next to the receipt, under its own name, and its companions."""
     staging = results / ".incoming"
+    await checkpoints.reuse(ctx, model, staging)
     done, hashes = await collect.fetch(line, model.files, staging, ctx.moved)
+    check = collect.check_at_home(model, staging)
+    if check.damaged and model is found.model:
+        message = f"{shown(model.path)} changed while it was fetched, and arrived {check}"
+        raise errors.ChecksumMismatch(message, hint="`towline resume` fetches it again")
     name = model.path.rpartition("/")[2]
-    target = results / (f"model-{name}" if name in _OWN_NAMES else name)
-    _put_in_place(staging / model.path, target)
+    target = results / (f"model-{name}" if name in _OWN_NAMES or name[0] == "." else name)
+    _put_in_place(staging / (model.path if model.base is None else model.base), target)
     shutil.rmtree(staging, ignore_errors=True)
-    sha256 = next(iter(hashes.values())) if len(hashes) == 1 else _tree_sha256(hashes)
-    ctx.note(f"model: {target} ({size_text(model.size_bytes)}, SHA-256 {sha256[:12]}... verified)")
+    beside, moved = await _bring_companions(ctx, line, found, model, results)
+    sha256 = next(iter(hashes.values())) if model.base is None else _tree_sha256(hashes)
+    if check.damaged:
+        return {"moved": [asdict(done), *moved]}  # home, and no model all the same
+    ctx.note(
+        f"model: {target} ({size_text(model.size_bytes)}, SHA-256 {sha256[:12]}... verified;"
+        f" {model.why})"
+    )
     return {
-        "transfer": asdict(done),
+        "moved": [asdict(done), *moved],
         "model": {
             "path": str(target),
             "remote_path": model.path,
             "sha256": sha256,
             "size_bytes": model.size_bytes,
+            "why": model.why,
+            "check": str(check),
+            "beside": beside,
         },
     }
+
+
+async def _bring_companions(
+    ctx: Context, line: Line, found: collect.Found, model: Artifact, results: Path
+) -> tuple[str | None, list[dict[str, Any]]]:
+    """Put settings, labels, results and plots of the model into one folder next to it.
+
+    Returns:
+        The folder, None when there is nothing to put there; and what was moved.
+
+    Raises:
+        LocalWriteError: This machine can't take them.
+    """
+    wanted = companions(model, found.files, found.search.ranked)
+    if not wanted:
+        return None, []
+    staging, ready = results / ".incoming-side", results / ".incoming-model-files"
+    shutil.rmtree(ready, ignore_errors=True)
+    at_home = {file.path for file in _outputs(ctx, found, model)}
+    away = [file for file in wanted.values() if file.path not in at_home]
+    moved = []
+    if away:
+        done, _hashes = await collect.fetch(line, away, staging, ctx.moved)
+        moved.append(asdict(done))
+    try:
+        for name, file in wanted.items():
+            source = (results if file.path in at_home else staging) / file.path
+            if source.is_file():  # else it went meanwhile
+                (ready / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(source, ready / name)
+    except OSError as error:
+        message = f"the model's files can't be written to {results}: {error.strerror}"
+        raise errors.LocalWriteError(message, hint="make room, then `towline resume`") from error
+    _put_in_place(ready, results / MODEL_FILES)
+    shutil.rmtree(staging, ignore_errors=True)
+    return str(results / MODEL_FILES), moved
 
 
 def _put_in_place(source: Path, target: Path) -> None:
@@ -115,29 +201,55 @@ def _save_logs(ctx: Context, results: Path) -> None:
 
 
 def metrics_csv(ctx: Context) -> str:
-    """All reported metrics: time, epoch, then one column a metric."""
+    """All reported metrics: time, epoch, step, then one column a metric."""
     events = [e for e in ctx.journal.store.events(ctx.run.id) if e.kind == "progress"]
-    names = sorted({name for event in events for name in event.data["metrics"]})
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["time", "epoch", *names])
-    for event in events:
-        metrics = event.data["metrics"]
-        writer.writerow([f"{event.at:.3f}", event.data["epoch"], *(metrics.get(n) for n in names)])
-    return out.getvalue()
+    return metrics.csv_text(metrics.rows([(e.at, e.data) for e in events], SIDE_NAMES))
 
 
 def _succeeded(ctx: Context) -> bool:
     return ctx.run.error is None and ctx.run.wish is None
 
 
-def _missing(ctx: Context, files: Sequence[FoundFile]) -> errors.ArtifactMissing:
-    wanted = ctx.task.artifacts.model
+def _missing(ctx: Context, found: collect.Found) -> errors.ArtifactMissing:
+    if found.damaged:
+        return _only_damaged(ctx, found)
+    files, wanted = found.files, ctx.task.artifacts.model
     looked = f"artifacts.model {wanted!r}" if wanted else places_text()
     listed = ", ".join(shown(file.path) for file in files[:_SHOWN_FILES]) or "no new files at all"
     more = f" and {len(files) - _SHOWN_FILES} more" if len(files) > _SHOWN_FILES else ""
     message = (
         f"the training ended well but left no model (looked in {looked}); it wrote {listed}{more}"
     )
+    if left := found.search.left_out:
+        said = ", ".join(f"{shown(one.path)} ({one.why})" for one in left[:_SHOWN_FILES])
+        message += f"; not taken for the model: {said}"
+    if elsewhere := _saved_elsewhere(ctx):
+        message += (
+            f"; its log says that it saved to {elsewhere}, which is outside of the run's folder"
+        )
     hint = "save it under $TOWLINE_OUTPUT, or name it in the task file: `artifacts: {model: path}`"
+    return errors.ArtifactMissing(message, hint=hint)
+
+
+def _saved_elsewhere(ctx: Context) -> str | None:
+    """The last absolute path outside of the run's folder that the log says was saved to."""
+    try:
+        with ctx.files.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, 2) - _LOG_END_BYTES))
+            text = log.read().decode("utf-8", "replace")
+    except OSError:
+        return None
+    paths = [path.rstrip(".,;:'\")") for path in _SAVED_TO.findall(text)]
+    return next((path for path in reversed(paths) if f"/{ctx.run.id}/" not in path), None)
+
+
+def _only_damaged(ctx: Context, found: collect.Found) -> errors.ArtifactMissing:
+    said = "; ".join(
+        f"{shown(one.path)} is {found.checks[one.path]}" for one in found.damaged[:_SHOWN_FILES]
+    )
+    message = f"the training ended well but every model it left is damaged: {said}"
+    hint = (
+        f"what there is of it is in {ctx.run.results_dir}; did the disk fill up, or was the save cut"
+        " short? wait for the save to end before the script ends"
+    )
     return errors.ArtifactMissing(message, hint=hint)

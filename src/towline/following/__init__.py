@@ -1,0 +1,1 @@
+"""Parts of the step `follow`: the log, side files, what the machine does, and how it ended."""
