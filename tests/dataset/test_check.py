@@ -98,6 +98,7 @@ def test_folders_without_data_yaml_and_without_val_are_enough(put):
         ("0 120 88 40 40", "from 0 to 1"),
         ("0 0.5 0.5 0.1", "4 numbers, not 5"),
         ("0", "1 numbers, not 5"),
+        ("1e300 0.5 0.5 0.1 0.1", "higher than any dataset has"),
         ("box 0.5 0.5 0.1 0.1", "not all of it are numbers"),
         ("\udcff\udcfe", "not all of it are numbers"),
     ],
@@ -148,6 +149,7 @@ def test_thousands_of_bad_lines_are_three_and_a_count(put):
     [("train: [\nnames: x", "data.yaml:2: not valid YAML"), ("- names", "must be a mapping"),
      ("train: images/train\nval: images/val\nnc: 3\nnames: [a, b]\n", "nc is 3, but there are 2 names"),
      ("train: images/train\nval: images/val\nnames: {a: b}\n", "names must be a list"),
+     ("train: images/train\nval: images/val\nnc: 10000000000\n", "not a number of classes"),
      (b"names: \xff\xfe", "not valid YAML")],
 )  # fmt: skip
 def test_a_data_yaml_that_says_nothing_sound_is_fatal(put, text, words):
@@ -250,6 +252,15 @@ def test_data_of_another_kind_is_fatal_and_the_hint_says_which_framework(
     report = look(put(**files), recipe)
     assert f"--framework {better}" in report.fatal[0].hint
     assert look(put(**files), better).fatal == []
+
+
+def test_a_table_of_texts_may_have_labels_and_need_not(put):
+    rows = "".join(f"{'a long sentence ' * 20_000 * (n == 1)}{n},{n % 2}\n" for n in range(6))
+    report = look(put(**{"t.csv": "text,label\n" + rows}), "text")
+    assert (report.kind, report.fatal) == ("text", [])
+    assert report.splits["train"] == {"rows": 6, "classes": {"0": 3, "1": 3}}
+    assert look(put(**{"t.csv": "text\nhello\nworld\n"}), "text").fatal == []
+    assert look(put(**{"t.csv": "text\nhello\n"}), "text").fatal
 
 
 def test_for_a_command_of_the_user_s_own_nothing_is_fatal(put):

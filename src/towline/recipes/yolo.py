@@ -153,7 +153,8 @@ def read_labels(pictures):
     for picture in pictures:
         try:
             lines = label_of(picture).read_text("utf-8").splitlines()
-            rows += [[float(word) for word in line.split()] for line in lines if line.strip()]
+            found = [[float(word) for word in line.split()] for line in lines if line.strip()]
+            rows += [row for row in found if len(row) >= 5 and 0 <= row[0] < 100_000]
             bare += not lines
         except FileNotFoundError:
             bare += 1
