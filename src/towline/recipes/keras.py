@@ -130,7 +130,7 @@ def picture_model(class_count):
     x = layers.Conv2D(32, 3, 2, "same", activation="relu")(x)
     for width in (64, 128, 256):
         x = layers.SeparableConv2D(width, 3, padding="same", use_bias=False)(x)
-        x = layers.BatchNormalization()(x)
+        x = layers.BatchNormalization(momentum=0.9)(x)
         x = layers.Activation("relu")(x)
         x = layers.MaxPooling2D(2, padding="same")(x)
     x = layers.Dropout(0.2)(layers.GlobalAveragePooling2D()(x))
@@ -158,6 +158,11 @@ def read_table():
         stop(f"{DATASET} must hold one CSV file, or train.csv; found {len(files)}")
     table = pd.read_csv(train[0], sep=None, engine="python", encoding="utf-8-sig")
     table.columns = [str(name).strip() for name in table.columns]
+    for name in table.columns:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            text = table[name].astype(str).str
+            if text.fullmatch(r"\s*-?\d+(,\d+)?\s*|nan").all():  # a comma for the decimal point
+                table[name] = pd.to_numeric(text.replace(",", "."), errors="coerce")
     if len(table) < 5 or table.shape[1] < 2:
         stop(f"{train[0].name} has {len(table)} rows and {table.shape[1]} columns: too few")
     target = SET["target"]
