@@ -149,6 +149,8 @@ def choose_columns(table, target):
             continue
         if different < 2:
             dropped[name] = "the same everywhere"
+        elif is_text and different > max(10, table[name].count() // 2):
+            dropped[name] = "nearly every row has its own"  # it would be learnt by heart
         elif is_text and different > SET["max_categories"]:
             dropped[name] = f"{different} different texts"
         elif is_text:
