@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
 import shutil
 import subprocess
@@ -34,6 +34,7 @@ class Project:
     sides: tuple[str, ...] = ()  # files with progress that it writes beside its log
     folder: str | None = None  # in tests/frameworks; default: the name
     extra: tuple[str, ...] = ()  # requirements on top of its file's
+    borrows: tuple[str, ...] = ()  # files of other projects that belong to it too
     recipe: bool = False  # no script of its own: towline's recipe trains
 
     @property
@@ -54,8 +55,8 @@ PROJECTS = {
             metrics=("train-logloss", "valid-auc"), model="output/model.ubj",
         ),
         Project(
-            name="lightgbm", package="lightgbm", last=60, total=None,
-            metrics=("valid's auc",), model="output/model.txt",
+            name="lightgbm", package="lightgbm", last=50, total=None,
+            metrics=("valid auc",), model="output/model.txt",
         ),
         Project(
             name="catboost", package="catboost", last=40, total=40, metrics=("learn", "test"),
@@ -93,7 +94,7 @@ PROJECTS = {
             model="output/final*",
         ),
         Project(
-            name="timm", package="timm", last=3, total=3, metrics=("eval_top1",),
+            name="timm", package="timm", last=3, total=None, metrics=("eval_top1",),
             model="output/train/digits/model_best.pth.tar",
             sides=("output/train/digits/summary.csv",),
         ),
@@ -106,6 +107,11 @@ PROJECTS = {
             metrics=("train/box_loss", "metrics/mAP50(B)"),
             model="code/runs/detect/train/weights/best.pt",
             sides=("runs/detect/train/results.csv",),
+        ),
+        Project(
+            name="yolo", package="ultralytics", last=3, total=3,
+            metrics=("train/box_loss", "metrics/mAP50"), model="output/train/weights/best.pt",
+            borrows=("ultralytics/make_data.py", "ultralytics/check.py"), recipe=True,
         ),
     )
 }  # fmt: skip
@@ -137,17 +143,17 @@ def package_environment() -> dict[str, str]:
 
 def make_venv(project: Project) -> Path:
     """A venv with the project's requirements, kept; for loading models and recording logs."""
-    venv = BUILD / "venvs" / project.name
-    made = venv / "made.json"
     wanted = requirements(project)
-    if made.exists() and json.loads(made.read_text()) == wanted:
+    venv = BUILD / "venvs" / hashlib.sha256("\n".join(wanted).encode()).hexdigest()[:12]
+    made = venv / "made"
+    if made.exists():
         return venv
     shutil.rmtree(venv, ignore_errors=True)
     uv = str(uv_program())
     subprocess.run([uv, "venv", "--quiet", "--python", sys.executable, venv], check=True)
     install = [uv, "pip", "install", "--quiet", "--python", venv / "bin" / "python", *wanted]
     subprocess.run(install, env=package_environment(), check=True)
-    made.write_text(json.dumps(wanted))
+    made.touch()
     return venv
 
 
@@ -173,6 +179,8 @@ def copy_project(project: Project, venv: Path, target: Path) -> bool:
     """A fresh copy with its data; returns whether torchvision needs the stand-in operator here."""
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(project.source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    for file in project.borrows:
+        shutil.copy(SOURCE / file, target)
     if project.extra:
         (target / "requirements.txt").write_text("\n".join(requirements(project)) + "\n")
     maker = target / "make_data.py"
@@ -183,6 +191,7 @@ def copy_project(project: Project, venv: Path, target: Path) -> bool:
         shutil.copy(_SHIM, target)
         file = target / "towline.yaml"
         task = yaml.safe_load(file.read_text("utf-8"))
+        task.setdefault("code", ".")
         task["env"] = {**task.get("env", {}), "PYTHONPATH": "."}
         file.write_text(yaml.safe_dump(task, sort_keys=False), "utf-8")
     return needed

@@ -14,6 +14,7 @@ import fnmatch
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -241,7 +242,7 @@ def _loads(trained: Trained) -> dict[str, Any]:
         )  # fmt: skip
     if done.returncode != 0:
         raise Wrong(f"{model} can't be used: {done.stderr[-600:]}")
-    return {"loads": done.stdout.strip().splitlines()[-1]}
+    return {"loads": re.split(r"[\r\n]", done.stdout.strip())[-1].strip()}
 
 
 # -- the page -------------------------------------------------------------------------------------
@@ -257,12 +258,12 @@ def _keep(name: str, facts: dict[str, Any]) -> None:
         "| framework | whole run (training) | read from | last report | metrics | model | loaded |\n",
         "|---|---|---|---|---|---|---|\n",
     ]
-    for name, one in sorted(results.items()):
+    for row, one in sorted(results.items()):
         of = f" of {one['total']}" if one["total"] else ""
         chosen_from = f", of {one['candidates']}" if one["candidates"] > 1 else ""
         metrics = ", ".join(f"`{metric}`" for metric in one["metrics"])
         lines.append(
-            f"| {name} {one['version']} | {one['seconds']:.0f} s ({one['training_s']:.0f} s) "
+            f"| {row} {one['version']} | {one['seconds']:.0f} s ({one['training_s']:.0f} s) "
             f"| {', '.join(one['sources'])}: {one['reports']} reports | {one['epoch']}{of} "
             f"| {metrics} | `{one['model']}`{chosen_from}: {one['why']} | {one['loads']} |\n"
         )

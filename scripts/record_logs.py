@@ -37,6 +37,8 @@ _BOX = Path("/mnt")
 def main(names: list[str]) -> None:
     """Record the named projects, or all, and write the index."""
     for project in chosen(names):
+        if project.recipe:
+            continue  # it has no script to run without towline
         venv = make_venv(project)
         forms = ["file", "220x50"] + (["80x24"] if project.name == NARROW else [])
         rows = [_record(project, venv, form) for form in forms]

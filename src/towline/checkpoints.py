@@ -39,7 +39,7 @@ class Checkpoints:
 
     def tick(self, line: Line) -> None:
         """Start a pull when one is due and none is under way."""
-        if self._every is None or (self._pull is not None and not self._pull.done()):
+        if not self._every or (self._pull is not None and not self._pull.done()):
             return
         if self._ctx.clock.monotonic() >= self._due:
             self._due = self._next(self._every)

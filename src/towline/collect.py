@@ -14,13 +14,16 @@ from typing import Any
 
 from towline.core.artifact import Artifact, FoundFile, Search, search
 from towline.core.formats import looseness, missing_shards
+from towline.core.manifest import shown
+from towline.core.units import count_text
+from towline.errors import CommandFailed
 from towline.line import Line
 from towline.onboard import integrity
 from towline.transfer.download import RemoteFile, download
 from towline.transfer.meter import TransferProgress, TransferResult
 
 #: the first look at what still moves is short: most trainings have long ended their last save
-_FIRST_LOOK_S = 0.2
+_FIRST_LOOK_S = 0.1
 _LOOK_S = 0.7
 _MOST_LOOKS = 300
 #: a file that is held open and does not change for so many looks is taken as it is
@@ -90,6 +93,9 @@ async def survey(
 
     What was uploaded is older, or lies in the dataset, which is not looked at.
 
+    Raises:
+        CommandFailed: The instance lists what can't lie there.
+
     Args:
         line: To the instance.
         started_at: The instance's own time of the start, in UTC seconds.
@@ -103,6 +109,8 @@ async def survey(
     found = []
     for row in answer["files"]:
         path = f"{row['root']}/{row['path']}".removeprefix(layout.root + "/")
+        if not _is_plain(path):
+            raise CommandFailed(f"the instance lists {shown(path)}, which leads out of the run")
         if row["mtime_ns"] >= since_ns or path.startswith("output/"):
             found.append(
                 FoundFile(
@@ -111,6 +119,12 @@ async def survey(
                 )
             )  # fmt: skip
     return found
+
+
+def _is_plain(path: str) -> bool:
+    """Whether a path stays below the output folder or the working folder, here as there."""
+    parts = path.split("/")
+    return parts[0] in ("output", "code") and not {"", ".", ".."} & set(parts)
 
 
 async def find(
@@ -159,11 +173,10 @@ async def _look_into(
         if not batch:
             return found, checks
         reasons = await _examine(line, batch, checks)
-        texts = [] if any_text else [one for one in batch if _is_text(one)]
-        for one in texts:
-            if checks[one.path].format not in integrity.BOOSTERS:
-                reasons.setdefault(one.path, "its content is no booster's")
         found = found.without(reasons)
+        if not any_text:
+            texts = [one.path for one in batch if _is_text(one)]
+            found = found.dropping([p for p in texts if checks[p].format not in integrity.BOOSTERS])
         if any(one.path in checks and not checks[one.path].damaged for one in found.ranked):
             return found, checks
 
@@ -210,7 +223,7 @@ def _to_check(one: Artifact) -> list[str]:
 def _together(one: Artifact, said: Iterable[list[str] | None]) -> Check:
     """A candidate is as good as its worst file."""
     if lost := missing_shards(one):
-        return Check(integrity.DAMAGED, "", f"{lost} of its shards are missing")
+        return Check(integrity.DAMAGED, "", f"it lacks {count_text(lost, 'shard')}")
     found = [Check(*each) if each else Check(integrity.DAMAGED, "", "it is gone") for each in said]
     order = (integrity.DAMAGED, integrity.UNKNOWN, integrity.PLAUSIBLE, integrity.WHOLE)
     return min(

@@ -12,7 +12,9 @@ import pytest
 STATUS = {
     "id": None, "name": None, "state": None, "step": None, "provider": None,
     "instance": {"id", "address", "price_usd_per_hour", "state"},
-    "progress": {"epoch", "total_epochs", "fraction", "eta_s", "metrics"},
+    "progress": {"epoch", "total_epochs", "step", "total_steps", "fraction", "eta_s", "metrics"},
+    "machine": {"at", "cpu", "cpus", "memory_bytes", "memory_total_bytes", "disk_free_bytes", "disk_total_bytes", "shm_free_bytes", "gpus"},
+    "stalled": None,
     "cost": {"spent_usd", "projected_usd", "cap_usd"},
     "transfer": {"direction", "bytes", "total_bytes", "rate_bytes_per_s", "files", "total_files", "eta_s", "connections", "ratio"},
     "model": {"path", "sha256", "size_bytes"},
@@ -92,7 +94,18 @@ def test_ls_is_an_array_of_the_same_objects(finished):
 
 def test_ls_for_people(finished):
     head, row = finished("ls").stdout.splitlines()
-    assert head.split() == ["NAME", "ID", "STATE", "STEP", "AGE", "COST", "MODEL", "OR", "ERROR"]
+    assert head.split() == [
+        "NAME",
+        "ID",
+        "STATE",
+        "STEP",
+        "AGE",
+        "COST",
+        "MODEL,",
+        "ERROR",
+        "OR",
+        "PROGRESS",
+    ]
     assert row.startswith("noop ")
     assert row.endswith("runs/noop/model.pt")
 

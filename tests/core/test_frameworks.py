@@ -47,9 +47,6 @@ RUN = "code/runs/detect/train"
         (["code/base/model_000100.pt", "code/base/meta_000100.json", "code/base/optim_000100_rank0.pt"],
          "code/base/model_000100.pt", "nanochat"),
         (["output/m.cbm", "output/catboost_info/catboost_training.json"], "output/m.cbm", "CatBoost"),
-        (["output/p/checkpoints/checkpoint_1/model.safetensors",
-          "output/p/checkpoints/checkpoint_1/optimizer.bin"],
-         "output/p/checkpoints/checkpoint_1/model.safetensors", "Accelerate"),
     ],
 )  # fmt: skip
 def test_a_trainers_best_is_first(files, best, word):
@@ -61,7 +58,7 @@ def test_a_trainers_best_is_first(files, best, word):
 
 def test_every_trainer_has_a_case_above():
     here = {
-        mark.args[1][n][2] for mark in test_a_trainers_best_is_first.pytestmark for n in range(15)
+        mark.args[1][n][2] for mark in test_a_trainers_best_is_first.pytestmark for n in range(14)
     }
     assert {one.name for one in TRAINERS} <= here | {"Lightning"}
 
@@ -78,6 +75,18 @@ def test_of_two_runs_the_newest_is_taken():
 
 def test_a_folder_of_weights_without_the_trainers_files_is_no_trainers():
     assert first("code/runs/train/weights/best.pt", "output/model.pt")[0] == "output/model.pt"
+
+
+def test_what_the_script_saved_after_mere_checkpoints_is_the_model():
+    steps = [f"output/checkpoints/checkpoint_{n}/{name}" for n in (0, 1)
+             for name in ("model.safetensors", "optimizer.bin")]  # fmt: skip
+    final, other = "output/final/model.safetensors", "output/embedding.pt"
+    aged = {path: (3 if "_0/" in path else 2) * 10**9 for path in steps}
+    assert first(*steps, final, other, ages=aged)[0] == final
+    assert (
+        first(*steps, final, ages=aged | {final: 4 * 10**9})[0] == steps[2]
+    )  # it came before them
+    assert first(*steps, other, ages=aged)[0] == steps[2]  # no name speaks for it
 
 
 STATE = "trainer_state.json"
@@ -123,3 +132,10 @@ def test_what_last_checkpoint_names_is_before_other_steps():
     said = FoundFile(path="code/o/last_checkpoint", size_bytes=9, mode=0o644, mtime_ns=1,
                      says="model_0000009.pth")  # fmt: skip
     assert rank_models([*files, said], None)[0].path == "code/o/model_0000009.pth"
+
+
+def test_accelerates_states_are_no_better_than_what_the_script_saved_after_them():
+    states = [f"output/checkpoints/checkpoint_{n}/model.safetensors" for n in (0, 1)]
+    assert first(*states, "output/final/model.safetensors", ages=dict.fromkeys(states, 9))[0] == (
+        "output/final/model.safetensors"
+    )

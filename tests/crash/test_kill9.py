@@ -31,8 +31,11 @@ TRAIN = """
     import os, time
     with open(os.environ["STARTS"], "a") as starts:
         starts.write("started\\n")
+    sides = open(os.path.join(os.environ["TOWLINE_OUTPUT"], "results.csv"), "w", buffering=1)
+    sides.write("epoch,train/loss\\n")
     for epoch in range(1, 21):
         print(f"epoch {epoch}/20 loss={1 / epoch:.4f} " + "x" * (epoch * 37 % 101), flush=True)
+        sides.write(f"{epoch},{2 / epoch:.4f}\\n")
         time.sleep(0.02)
     data = open(os.path.join(os.environ["TOWLINE_DATASET"], "data.bin"), "rb").read()
     with open(os.path.join(os.environ["TOWLINE_OUTPUT"], "model.pt"), "wb") as model:
@@ -113,9 +116,20 @@ class Case:
         assert model == DATA[::-1], said
         assert receipt["model"]["sha256"] == hashlib.sha256(model).hexdigest()
         assert receipt["release"]["gone"] is True
-        assert len((results / "metrics.csv").read_text().splitlines()) == 21, said
+        self.check_metrics((results / "metrics.csv").read_text().splitlines(), said)
         assert list((self.home / "local").iterdir()) == [], said
         assert self.processes() == [], said
+
+    def check_metrics(self, lines, said):
+        """Each row of the side file once, under its names; the console's loss is the same metric."""
+        assert lines[0] == "time,epoch,step,train/loss", said
+        rows = [line.split(",")[1:] for line in lines[1:]]
+        assert rows == [[str(e), "", str(round(2 / e, 4))] for e in range(1, 21)], said
+        with contextlib.closing(sqlite3.connect(self.home / "towline.db")) as db:
+            kinds = db.execute("SELECT data_json FROM events WHERE kind = 'progress'").fetchall()
+        reports = [json.loads(data) for (data,) in kinds]
+        assert sum("file" in one for one in reports) == 20, said
+        assert sum("file" not in one for one in reports) == 20, said
 
     def remove(self):
         for process in self.processes():

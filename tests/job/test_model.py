@@ -49,6 +49,7 @@ def test_a_script_that_saves_no_model_fails_and_says_what_there_is(job):
 open(out + "/history.json", "w").write("{}")
 open(out + "/metrics.pkl", "wb").write(b"x")
 open(out + "/curve.png", "w").write("x")
+print("Results saved to \x1b[1m/somewhere/else/runs/train\x1b[0m", flush=True)
 save("yolo11n.pt", "a download")
 """,
     )
@@ -56,6 +57,7 @@ save("yolo11n.pt", "a download")
     assert "left no model" in done.stderr
     assert "curve.png" in done.stderr
     assert "yolo11n.pt (it has the name of a pre-trained download)" in done.stderr
+    assert "its log says that it saved to /somewhere/else/runs/train," in done.stderr
     assert "$TOWLINE_OUTPUT" in done.stderr
     home = {path.name for path in (results(job) / "output").iterdir()}
     assert home == {"history.json", "metrics.pkl", "curve.png", "yolo11n.pt"}
@@ -225,6 +227,9 @@ def test_the_newest_whole_checkpoint_is_home_and_named_when_the_instance_is_lost
     assert Path(shown["path"]).parent == home
     assert shown["size_bytes"] > 1000
     assert shown["epoch"] >= 1
+    assert (
+        f"checkpoint  runs/job/checkpoints/{Path(shown['path']).name}" in job.run("status").stdout
+    )
     for process in job.processes():
         process.kill()
     done = job.run("wait", timeout=60)

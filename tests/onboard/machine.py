@@ -142,6 +142,8 @@ class Machine:
             "output": self.layout.output,
             "log": self.layout.log,
             "nonce": self.nonce,
+            "image": None,
+            "gpu": False,
             **args,
         }
 

@@ -35,13 +35,27 @@ def make_wheel(folder):
     return folder
 
 
+def make_dist(folder, name, version):
+    """An installed package, as far as its metadata goes."""
+    info = folder / f"{name}-{version}.dist-info"
+    info.mkdir(parents=True)
+    (folder / f"{name}.py").write_text("")
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
 def request(machine, *packages, key="k1"):
     """What the equip verb is asked; the only index is a folder of the machine."""
     index = machine.home / "index"
     if not index.exists():
         make_wheel(index)
     lines = ["--no-index", f"--find-links {index}", *packages]
-    return {"requirements": lines, "key": key, "cwd": machine.layout.code}
+    return {
+        "requirements": lines,
+        "key": key,
+        "cwd": machine.layout.code,
+        "image": None,
+        "gpu": False,
+    }
 
 
 def with_uv(machine):
@@ -78,6 +92,60 @@ def test_uv_is_used_where_it_is(here):
     assert (made["tool"], made["cached"]) == ("uv", False)
     assert check_installed(made["venv"]).startswith("42 ")
     assert "towtiny" in said_by(frames)
+
+
+@pytest.mark.slow
+def test_a_framework_that_the_machine_has_is_not_installed_again(machine):
+    folder = machine.home / "site-packages"
+    make_dist(folder, "torch", "2.11.0")
+    machine.env["PYTHONPATH"] = str(folder)
+    asked = request(machine, "torch>=2.0", "towtiny")
+    frames, made = machine.answer(machine.open("equip", **asked))
+    assert (made["tool"], made["shared"]) == ("pip", ["torch 2.11.0"])
+    assert f" in {folder}" in said_by(frames)  # already satisfied
+    python = Path(made["venv"]) / "bin" / "python"
+    seen = subprocess.check_output([python, "-c", "import torch; print(torch.__file__)"], text=True)
+    assert seen == f"{folder}/torch.py\n"
+    assert machine.ask("equip", **asked)["shared"] == ["torch 2.11.0"]
+
+
+FAKE_UV = """#!/bin/sh
+echo "$@" >> {calls}
+case "$*" in
+  *--help*) echo "--torch-backend <TORCH_BACKEND>";;
+  *--torch-backend*) exit {status};;
+esac
+"""
+
+
+def fake_uv(machine, status):
+    """A stand-in that installs nothing and notes what it is asked."""
+    calls = machine.home / "calls"
+    (machine.bin / "uv").write_text(FAKE_UV.format(calls=calls, status=status))
+    (machine.bin / "uv").chmod(0o755)
+    return calls
+
+
+@pytest.mark.parametrize(("status", "installs"), [(0, 1), (2, 2)])
+def test_uv_chooses_the_build_of_torch_and_does_without_where_that_fails(here, status, installs):
+    calls = fake_uv(here, status)
+    (here.home / "towline/.cache/venvs/k").mkdir(parents=True)
+    asked = {"requirements": ["torch==2.13.0"], "key": "k", "image": None, "gpu": False}
+    here.ask("equip", cwd=here.layout.code, **asked)
+    asked_for = [line for line in calls.read_text().splitlines() if "-r" in line.split()]
+    assert len(asked_for) == installs
+    assert asked_for[0].endswith("--torch-backend auto")
+    assert not asked_for[-1].endswith("auto") or status == 0
+
+
+@pytest.mark.parametrize(
+    "own", ["torch==2.6.0+cu118", "--extra-index-url https://index.example", "numpy"]
+)
+def test_what_the_user_chose_is_not_chosen_again(here, own):
+    calls = fake_uv(here, 0)
+    asked = {"requirements": [own, "towtiny"], "key": "k", "image": None, "gpu": False}
+    here.ask("equip", cwd=here.layout.code, **asked)
+    assert "--torch-backend" not in calls.read_text()
 
 
 @needs_uv

@@ -12,7 +12,13 @@ from rich.table import Table
 from rich.text import Text
 
 from towline.cli.text import Out, shorten
-from towline.cli.words import cost_text, metric_words, transfer_words
+from towline.cli.words import (
+    cost_text,
+    machine_words,
+    metric_words,
+    progress_text,
+    transfer_words,
+)
 from towline.core.run import StepName
 from towline.core.units import seconds_text
 from towline.plan import STEPS
@@ -151,14 +157,18 @@ class LiveView:
         """Progress and money, once there are any."""
         parts: list[Text | Table] = []
         progress, cost = status["progress"], status["cost"]
-        if progress["epoch"] is not None:
-            total = progress["total_epochs"]
-            words = [f"epoch {progress['epoch']}" + (f"/{total}" if total else "")]
+        if said := progress_text(progress | {"metrics": {}}):
+            words = [said]
             if progress["eta_s"] is not None:
                 words.append(f"{seconds_text(progress['eta_s'])} left")
             parts.append(_bar(progress["fraction"] or 0.0, "  ".join(words)))
         if progress["metrics"]:
             parts.append(Text(self._out.clean("  ".join(metric_words(progress["metrics"])))))
+        is_training = self._step is StepName.FOLLOW and facts.get("training") is None
+        if is_training and (busy := machine_words(status["machine"])):
+            parts.append(Text(self._out.clean("  ".join(busy)), style="dim"))
+        if is_training and status["stalled"]:
+            parts.append(Text(self._out.clean(status["stalled"]["text"]), style="yellow"))
         if status["instance"]["price_usd_per_hour"]:
             parts.append(Text(cost_text(cost)))
         if facts.get("training") is None:

@@ -22,12 +22,17 @@ _COMMANDS = {
     "Train": {
         "train": ("run", "Run a task: rent, upload, train, bring the model back, terminate."),
         "plan": ("plan", "Show what a run would send, take and cost; nothing is rented."),
+        "recipes": (
+            "recipes",
+            "List the trainings that need no script; show one's settings or source.",
+        ),
         "demo": ("run", "Train a real small model on this machine, with no account."),
     },
     "Look": {
         "ls": ("show", "List the runs, the newest first."),
         "status": ("show", "Show a run as it is now."),
         "logs": ("logs", "Print what the training printed."),
+        "metrics": ("metrics", "Show what a training reported, as table and chart."),
         "events": ("show", "Print what happened in a run."),
         "receipt": ("show", "Show what a run did, took and cost."),
     },

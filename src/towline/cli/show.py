@@ -36,7 +36,7 @@ def ls(out: Out) -> None:
         if not runs:
             out.line("No runs yet. `towline train` starts one, `towline demo` shows one.")
             return
-        head = ["NAME", "ID", "STATE", "STEP", "AGE", "COST", "MODEL OR ERROR"]
+        head = ["NAME", "ID", "STATE", "STEP", "AGE", "COST", "MODEL, ERROR OR PROGRESS"]
         rows = [head, *(_row(towline, run, status) for run, status in runs)]
         out.lines(table(rows, _width(out)))
 
@@ -52,8 +52,19 @@ def _row(towline: Towline, run: RunRecord, status: dict[str, Any]) -> list[str]:
         status["step"] or _NOTHING,
         seconds_text(towline.clock.now() - run.created_at),
         usd_text(status["cost"]["spent_usd"]),
-        error or (path_text(model) if model else _NOTHING),
+        error or (path_text(model) if model else _progress_text(status)),
     ]
+
+
+def _progress_text(status: dict[str, Any]) -> str:
+    """How far an active run is, in a few words."""
+    from towline.cli.words import progress_text  # noqa: PLC0415
+    from towline.core.units import seconds_text  # noqa: PLC0415
+
+    words = [progress_text(status["progress"] | {"metrics": {}})]
+    if status["progress"]["eta_s"] is not None:
+        words.append(f"{seconds_text(status['progress']['eta_s'])} left")
+    return ", ".join(word for word in words if word) or _NOTHING
 
 
 def _state_text(towline: Towline, run: RunRecord) -> str:
@@ -97,14 +108,13 @@ def status(out: Out, run: str | None) -> None:
 def _status_rows(
     towline: Towline, run: RunRecord, status: dict[str, Any]
 ) -> Iterator[tuple[str, str | None]]:
-    from towline.cli.words import cost_text, progress_text  # noqa: PLC0415
+    from towline.cli.words import cost_text, machine_words, progress_text  # noqa: PLC0415
     from towline.core.run import RunState, StepName  # noqa: PLC0415
     from towline.core.units import seconds_text  # noqa: PLC0415
     from towline.plan import STEPS  # noqa: PLC0415
 
     is_active = run.state is RunState.ACTIVE
-    facts = towline.store.facts(run.id)
-    now = towline.clock.now()
+    facts, now = towline.store.facts(run.id), towline.clock.now()
     step = status["step"]
     if is_active:
         yield "step", f"{STEPS[StepName(step)].shown} ({step})"
@@ -117,12 +127,17 @@ def _status_rows(
     yield "instance", _instance_text(run, status["instance"])
     yield "transfer", _transfer_text(status["transfer"])
     yield "progress", progress_text(status["progress"]) or None
-    if status["progress"]["eta_s"] is not None:
-        yield "left", f"about {seconds_text(status['progress']['eta_s'])}"
+    left = status["progress"]["eta_s"]
+    yield "left", None if left is None else f"about {seconds_text(left)}"
+    if is_active and step == StepName.FOLLOW:
+        yield "machine", ", ".join(machine_words(status["machine"])) or None
+        yield "stalled", (status["stalled"] or {}).get("text")
     yield "cost", cost_text(status["cost"])
+    yield "checkpoint", _checkpoint_text(status["checkpoint"], now) if is_active else None
     yield "model", _model_text(status["model"])
-    yield "error", status["error"]["message"]
-    yield "hint", status["error"]["hint"]
+    yield from (
+        (key, status["error"][part]) for key, part in (("error", "message"), ("hint", "hint"))
+    )
     yield "results", path_text(run.results_dir)
     took = seconds_text((run.ended_at or now) - run.created_at)
     yield "started", f"{_clock(run.created_at)}, {'for' if is_active else 'took'} {took}"
@@ -157,6 +172,17 @@ def _transfer_text(transfer: dict[str, Any]) -> str | None:
     if transfer["direction"] is None:
         return None
     return f"{transfer['direction']}, {', '.join(transfer_words(transfer))}"
+
+
+def _checkpoint_text(checkpoint: dict[str, Any], now: float) -> str | None:
+    from towline.core.units import seconds_text, size_text  # noqa: PLC0415
+
+    if checkpoint["path"] is None:
+        return None
+    epoch = "" if checkpoint["epoch"] is None else f"epoch {checkpoint['epoch']}, "
+    age = seconds_text(max(0.0, now - checkpoint["at"]))
+    size = size_text(checkpoint["size_bytes"])
+    return f"{path_text(checkpoint['path'])} ({epoch}{size}, {age} old)"
 
 
 def _model_text(model: dict[str, Any]) -> str | None:

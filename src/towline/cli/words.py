@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from towline.store.journal import Event
 
 _WORTH_SAYING = 1.1  # of a compression ratio
+_STEP = 0.1  # of the training
+_MIB = 1 << 20
 
 
 def event_json(event: Event) -> dict[str, Any]:
@@ -25,8 +27,9 @@ class Words:
 
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
+        self._said: tuple[int | None, float] = (None, 0.0)  # epoch and share of the training
 
-    def say(self, event: Event) -> str | None:  # noqa: PLR0911 - a table of sentences
+    def say(self, event: Event) -> str | None:
         """One line for an event, None for what is shown otherwise."""
         data = event.data
         match event.kind:
@@ -44,16 +47,36 @@ class Words:
             case "note":
                 return f"  {data['text']}"
             case "progress":
-                return f"  {progress_text(data)}"
-            case "line_broken":
-                return f"  connection broken: {data['text']}; trying again, the instance goes on"
-            case "line_back":
-                return f"  connected again after {seconds_text(data['silent_s'])}"
+                return f"  {progress_text(data)}" if self._is_news(data) else None
             case _:
-                return None
+                return _aside(event)
+
+    def _is_news(self, data: dict[str, Any]) -> bool:
+        """Whether a report is worth a line: an epoch's metrics, a new epoch, a good step forward."""
+        epoch, done = data.get("epoch"), data.get("fraction") or 0.0
+        step, total = data.get("step"), data.get("total_steps")
+        is_amid = bool(step and total and step < total)
+        if is_amid or not data.get("metrics"):
+            is_new = not is_amid and epoch != self._said[0]
+            if not is_new and abs(done - self._said[1]) < _STEP:
+                return False
+        self._said = (epoch, done)
+        return True
 
     def _took(self, event: Event) -> str:
         return seconds_text(max(0.0, event.at - self._began.get(event.data["step"], event.at)))
+
+
+def _aside(event: Event) -> str | None:
+    """One line for what happens beside the steps."""
+    match event.kind:
+        case "line_broken":
+            text = event.data["text"]
+            return f"  connection broken: {text}; trying again, the instance goes on"
+        case "line_back":
+            return f"  connected again after {seconds_text(event.data['silent_s'])}"
+        case _:
+            return None
 
 
 def _shown(data: dict[str, Any]) -> str:
@@ -61,10 +84,43 @@ def _shown(data: dict[str, Any]) -> str:
 
 
 def progress_text(data: dict[str, Any]) -> str:
-    """Say `epoch 3/10 loss=0.3`."""
-    epoch, total = data.get("epoch"), data.get("total_epochs")
-    words = [f"epoch {epoch}" + (f"/{total}" if total else "")] if epoch is not None else []
-    return " ".join([*words, *metric_words(data.get("metrics") or {})])
+    """Say `epoch 3/10 step 40/400 loss=0.3 (results.csv)`."""
+    words = []
+    for name in ("epoch", "step"):
+        now, total = data.get(name), data.get(f"total_{name}s")
+        if now is not None:
+            words.append(f"{name} {now}" + (f"/{total}" if total else ""))
+    if not words and data.get("fraction") is not None:
+        words.append(f"{data['fraction']:.0%}")
+    words += metric_words(data.get("metrics") or {})
+    if words and data.get("file"):
+        words.append(f"({data['file'].rpartition('/')[2]})")
+    return " ".join(words)
+
+
+def machine_words(machine: dict[str, Any]) -> list[str]:
+    """What the instance is doing: `GPU 97 %, 41.0/80.0 GB, 61 C`, `CPU 12 %`, memory, disk."""
+    words = [_gpu_text(gpu, len(machine["gpus"])) for gpu in machine.get("gpus") or []]
+    if machine.get("cpu") is not None:
+        words.append(f"CPU {machine['cpu']:.0%}")
+    if machine.get("memory_bytes") is not None and machine.get("memory_total_bytes"):
+        words.append(f"memory {_of(machine['memory_bytes'], machine['memory_total_bytes'])}")
+    if machine.get("disk_free_bytes") is not None:
+        words.append(f"disk {size_text(machine['disk_free_bytes'])} free")
+    return words
+
+
+def _gpu_text(gpu: dict[str, Any], count: int) -> str:
+    words = ["GPU" if count == 1 else f"GPU {gpu['index']}"]
+    words += [f"{gpu['busy']:.0%}"] if gpu["busy"] is not None else []
+    if gpu["memory_mib"] is not None and gpu["memory_total_mib"]:
+        words.append(_of(gpu["memory_mib"] * _MIB, gpu["memory_total_mib"] * _MIB))
+    words += [f"{gpu['temperature_c']:.0f} C"] if gpu["temperature_c"] is not None else []
+    return " ".join(words)
+
+
+def _of(used: float, total: float) -> str:
+    return f"{used / 1e9:.1f}/{total / 1e9:.1f} GB"
 
 
 def metric_words(metrics: dict[str, float | None]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from towline.core.formats import Artifact, FoundFile, artifacts, group, looseness, parents
-from towline.core.frameworks import own_artifacts
+from towline.core.frameworks import OTHER, own_artifacts
 from towline.core.globs import is_output, matches
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
 
 _BEST = re.compile(r"(^|[^a-z])best", re.IGNORECASE)
 _LAST = re.compile(r"(^|[^a-z])(last|final|model)([^a-z]|$)", re.IGNORECASE)
+_WORDS = ("named best", "named last, final or model", "a model by its suffix")  # by name class
 #: places beside the output folder, in order, relative to the command's working folder
 _PLACES = (
     "runs/",
@@ -80,6 +81,11 @@ class Search:
         kept = [one for one in self.ranked if one.path not in reasons]
         return Search(ranked=kept, left_out=self.left_out + out)
 
+    def dropping(self, paths: Collection[str]) -> Search:
+        """The same, with some candidates forgotten: they never looked much like a model."""
+        kept = [one for one in self.ranked if one.path not in paths]
+        return Search(ranked=kept, left_out=self.left_out)
+
     def rows(self, limit: int) -> list[dict[str, Any]]:
         """Lines of the receipt: the ranked with their rank, then the others."""
         ranked = [one.row() | {"rank": n} for n, one in enumerate(self.ranked, 1)]
@@ -121,7 +127,25 @@ def search(
         (replace(one, why=_why(one)) for one in candidates if one.path not in taken), key=_order
     )
     out = [replace(one, why=reasons[one.path]) for one in every if one.path in reasons]
-    return Search(ranked=own + rest, left_out=sorted(out, key=_order))
+    return Search(ranked=_merged(own, rest), left_out=sorted(out, key=_order))
+
+
+def _merged(own: list[Artifact], rest: list[Artifact]) -> list[Artifact]:
+    """A trainer's best and last first; what a script saved after mere checkpoints before those."""
+    sure = [one for one in own if one.order[0] != OTHER]
+    newest = max((one.mtime_ns for one in own), default=0)
+    after = [
+        one
+        for one in ([] if sure else rest)
+        if one.mtime_ns >= newest and _place(one.path) == 0 and _is_named(one)
+    ]
+    first = {one.path for one in sure + after}
+    return sure + after + [one for one in own + rest if one.path not in first]
+
+
+def _is_named(one: Artifact) -> bool:
+    """Whether its name says best, last, final or model, and it surely is a model."""
+    return _name_class(one.path) < len(_WORDS) - 1 and not _looseness(one)
 
 
 def _all_in(one: Artifact, paths: set[str]) -> bool:
@@ -189,12 +213,11 @@ def _looseness(one: Artifact) -> int:
 
 
 def _why(one: Artifact) -> str:
-    words = ("named best", "named last, final or model", "a model by its suffix")
-    name = words[_name_class(one.path)]
+    name = _WORDS[_name_class(one.path)]
     if loose := _looseness(one):
-        name = ("", "perhaps a model", "a booster, if its content says so")[loose]
+        name = ("", "perhaps a model", "a booster by its content")[loose]
     elif one.why:
-        name = f"{one.why}, {name}" if _name_class(one.path) < len(words) - 1 else one.why
+        name = f"{one.why}, {name}" if _name_class(one.path) < len(_WORDS) - 1 else one.why
     return f"{name}, in {'the output folder' if _place(one.path) == 0 else 'the working folder'}"
 
 

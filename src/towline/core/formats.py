@@ -50,7 +50,7 @@ _OTHER_TEXT = (
     " eval event events feature features hparams history importance importances index info label"
     " labels license log logs loss losses meta metadata metric metrics names note notes opt output"
     " outputs param params pred prediction predictions preds prob probs readme record records report"
-    " requirements result results run scaler score scores settings split splits stats state status"
+    " requirements result results run scaler score scores settings sentencepiece spiece split splits stats state status"
     " summary test time times tokenizer train trainer val valid validation vocab x y"
 )
 _OTHER_WORDS = frozenset(_OTHER_TEXT.split())

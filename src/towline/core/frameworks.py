@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from towline.core.formats import Artifact, FoundFile
 
 BEST, LAST, OTHER = 0, 1, 2
-_WORDS = {BEST: "its best weights", LAST: "its last weights", OTHER: "a checkpoint of it"}
+_WORDS = {BEST: "its best weights", LAST: "its last weights", OTHER: "one of its models"}
 _HF_CONFIGS = ("config.json", "adapter_config.json")
 _LOWER_IS_BETTER = re.compile(r"loss|err|mae|mse|rmse|perplexity|ppl|bpb|wer|cer|fid")
 
@@ -120,12 +120,6 @@ TRAINERS = (
         "catboost_info/catboost_training.json",
         best=r"(.*/)?[^/]*best[^/]*\.cbm",
         other=r".+\.cbm",
-    ),
-    _trainer(
-        "Accelerate",
-        r"(?P<run>(?:.*/)?checkpoint_\d+)/(?P<name>[^/]+)",
-        "optimizer.bin random_states_0.pkl",
-        other=r"(pytorch_)?model\.(safetensors|bin)",
     ),
 )
 _METRIC = re.compile(r"([A-Za-z][\w/@.-]*?)=(-?\d+(?:\.\d+)?(?:e-?\d+)?)(?=\.ckpt$|[-_,.]|$)")

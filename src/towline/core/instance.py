@@ -139,3 +139,5 @@ class Features:
     #: after a create whose answer was lost: how long the instance may take to show in the list
     settle_s: float = 120.0
     console_url: str | None = None
+    #: whether its instances run containers; None when only a look at one tells
+    containers: bool | None = None

@@ -100,8 +100,11 @@ def _position(
 def _timed(known: dict[str, Any], said: dict[str, Any], at: float) -> dict[str, Any]:
     """Note when how much was done: what is left is judged by it."""
     done = said.get("fraction")
-    if done is None and (done := share(known | said)) is None:
-        return said
+    if done is None:
+        if (done := share(known | said)) is None:
+            return said
+        if said.get("epoch") is None or said["epoch"] >= (known.get("epoch") or 0):
+            done = max(done, known.get("fraction") or 0.0)  # a bar may have been further
     first = known.get("first")
     if first is None or first[1] > done:
         first = [at, done]
@@ -147,7 +150,7 @@ def eta_s(known: dict[str, Any], started_at: float | None, now: float) -> float 
 
 
 def rows(
-    reports: Iterable[tuple[float, dict[str, Any]]], order: Sequence[str]
+    reports: Iterable[tuple[float | None, dict[str, Any]]], order: Sequence[str]
 ) -> list[dict[str, Any]]:
     """Make rows of "time", "epoch", "step" and "metrics" of all reports, (time, data) each.
 
@@ -173,7 +176,7 @@ def rows(
 
 
 def _trusted(
-    reports: list[tuple[float, dict[str, Any]]], order: Sequence[str]
+    reports: list[tuple[float | None, dict[str, Any]]], order: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """By key of a metric: the best side file that has it, under which name, and for when."""
     best: dict[str, dict[str, Any]] = {}
@@ -195,12 +198,12 @@ def _trusted(
             if place == entry["rank"]:
                 entry["names"].add(name)
                 entry["moments"] |= {("epoch", data.get("epoch")), ("step", data.get("step"))}
-                entry["until"] = max(entry["until"], at)
+                entry["until"] = max(entry["until"], at or 0.0)
     return best
 
 
 def _counted(
-    at: float, data: dict[str, Any], place: int, trusted: dict[str, dict[str, Any]]
+    at: float | None, data: dict[str, Any], place: int, trusted: dict[str, dict[str, Any]]
 ) -> dict[str, Any]:
     """The metrics of a report that no better source has."""
     metrics = {}
@@ -213,12 +216,12 @@ def _counted(
     return metrics
 
 
-def _is_covered(at: float, data: dict[str, Any], entry: dict[str, Any]) -> bool:
+def _is_covered(at: float | None, data: dict[str, Any], entry: dict[str, Any]) -> bool:
     if data.get("epoch") is not None:
         return ("epoch", data["epoch"]) in entry["moments"]
     if data.get("step") is not None:
         return ("step", data["step"]) in entry["moments"]
-    return bool(at <= entry["until"])
+    return bool((at or 0.0) <= entry["until"])
 
 
 def _disagree(row: dict[str, Any], more: dict[str, Any]) -> bool:
@@ -238,8 +241,31 @@ def csv_text(table: Sequence[dict[str, Any]]) -> str:
     writer.writerow(["time", "epoch", "step", *columns])
     for row in table:
         values = (row["metrics"].get(name) for name in columns)
-        writer.writerow([f"{row['time']:.3f}", row["epoch"], row["step"], *values])
+        time = "" if row["time"] is None else f"{row['time']:.3f}"
+        writer.writerow([time, row["epoch"], row["step"], *values])
     return out.getvalue()
+
+
+def by_epoch(table: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row an epoch, with the last value of each metric in it; the rows as they are without.
+
+    A training may count its epochs anew, for another fold, say: then they have rows of their own.
+    """
+    made: list[dict[str, Any]] = []
+    open_rows: dict[int, dict[str, Any]] = {}
+    for row in table:
+        epoch = row["epoch"]
+        if epoch is None:
+            continue
+        before = open_rows.get(epoch)
+        if before and epoch < max(open_rows) and _disagree(before["metrics"], row["metrics"]):
+            open_rows.clear()
+        if epoch not in open_rows:
+            open_rows[epoch] = {**row, "metrics": {}}
+            made.append(open_rows[epoch])
+        open_rows[epoch]["metrics"].update(row["metrics"])
+        open_rows[epoch]["step"] = row["step"]
+    return made or list(table)
 
 
 def best(table: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -8,7 +8,7 @@ import sys
 
 from . import codecs
 
-_TOOLS = ("tmux", "uv", "unzip", "docker", "sudo")
+_TOOLS = ("tmux", "uv", "unzip", "docker", "podman", "sudo")
 _GPU_QUERY = "name,memory.total,driver_version"
 
 

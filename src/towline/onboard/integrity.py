@@ -69,29 +69,33 @@ def check(path):
         size = os.fstat(file.fileno()).st_size
         head = file.read(_HEAD)
         name = os.path.basename(os.fsdecode(path)).lower()
+        kind = ""
         try:
-            verdict, kind = _look(file, size, head, name)
+            kind, examine = _kind(size, head, name)
+            return [examine(file, size, head) if examine else UNKNOWN, kind, ""]
         except Damage as damage:
-            return [DAMAGED, "", str(damage)]
+            return [DAMAGED, kind, str(damage)]
         except _ODD as odd:
-            return [DAMAGED, "", "it can't be read: %s" % (str(odd)[:120] or type(odd).__name__)]
-    return [verdict, kind, ""]
+            why = str(odd)[:120] or type(odd).__name__
+            return [DAMAGED, kind, "it can't be read: %s" % why]
 
 
-def _look(file, size, head, name):
+def _kind(size, head, name):
+    """The format by name and beginning, and how it is examined; "" and None when it is unknown."""
     if size < 2:
         raise Damage("it is empty" if size == 0 else "it is one byte long")
     if not head.strip(b"\0"):
         raise Damage("it begins with %d zero bytes" % len(head))
-    expected = _MUST_BE.get(os.path.splitext(name)[1])
+    suffix = os.path.splitext(name)[1]
+    expected = _MUST_BE.get(suffix)
     for kind, fits, examine in _KINDS:
         if fits(head, name):
             if expected is not None and expected != kind:
-                raise Damage("it is named %s and holds %s" % (os.path.splitext(name)[1], kind))
-            return examine(file, size, head), kind
+                raise Damage("it is named %s and holds %s" % (suffix, kind))
+            return kind, examine
     if expected is not None:
         raise Damage("its name says %s, and it does not begin like one" % expected)
-    return UNKNOWN, ""
+    return "", None
 
 
 # -- tensors --------------------------------------------------------------------------------------

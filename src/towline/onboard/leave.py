@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 
-from . import daemon, start
+from . import container, daemon, start
 from .fence import control_folder
 
 _LIMIT_S = 10.0
@@ -20,6 +20,7 @@ def leave(request, _pipe):
     """
     control = control_folder(request)
     start.close_window(request["session"])
+    container.remove(request["root"], request["run"])
     job = daemon.read_json(os.path.join(control, "job.json"))
     if job is not None and daemon.born(job["pid"]) == job["born"]:
         daemon.signal_group(job["pid"], signal.SIGKILL)

@@ -5,6 +5,7 @@ Files in the control folder, in the order they appear:
   job.json         pid and birth of the training, written by the training's own process before it
                    turns into the user's command: without it the command never began
   supervisor.lock  held while the supervisor lives
+  container.json   only of a training in a container: which tool has made it
   exit.json        exit code and the nonce itself, which no job knows: written by rename
 """
 
@@ -15,11 +16,12 @@ import signal
 import subprocess
 import time
 
-from . import daemon
+from . import container, daemon
 from .fence import control_folder
 from .inspect import find_tool
 
 _WINDOW = ("220", "50")  # columns, rows: wide enough that no trainer wraps its metrics
+_OWN_ENV = {"PYTHONUNBUFFERED": "1", "COLUMNS": _WINDOW[0], "LINES": _WINDOW[1]}
 _ACKNOWLEDGE_S = 15.0
 
 
@@ -27,7 +29,8 @@ def start(request, _pipe):
     """Start the command unless it was started before; returns `state` either way.
 
     Request: command, env, secrets, path_first (folders), links ([link, target]), cwd,
-    output, log, nonce, session.
+    output, log, nonce, session, image (or None), gpu,
+    scripts ({path: text}).
     """
     control = control_folder(request)
     deadline = time.monotonic() + _ACKNOWLEDGE_S
@@ -101,10 +104,13 @@ def halt(request, _pipe):
 
 def _launch(control, request, fd):
     """Start the supervisor, which takes the lock over."""
+    program = None
+    if request["image"]:
+        program = container.tool()
     _mark_start(control, request)
     _prepare_folders(request)
     if daemon.daemonize(fd):
-        _supervise(control, request, fd)  # never returns
+        _supervise(control, request, fd, program)  # never returns
 
 
 def _mark_start(control, request):
@@ -120,6 +126,10 @@ def _mark_start(control, request):
 def _prepare_folders(request):
     for folder in (request["cwd"], request["output"]):
         os.makedirs(folder, mode=0o700, exist_ok=True)
+    for path, text in request.get("scripts", {}).items():  # a recipe's, by the side of the code
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(text.encode("utf-8"))
     for link, target in request["links"]:  # a dataset that lies inside the code at home
         if not os.path.lexists(link):
             os.makedirs(os.path.dirname(link), mode=0o700, exist_ok=True)
@@ -136,7 +146,7 @@ def _acknowledged(control):
     return any(os.path.exists(os.path.join(control, name)) for name in names)
 
 
-def _supervise(control, request, lock_fd):
+def _supervise(control, request, lock_fd, program):
     """Run the command as a child and write its exit marker; the daemon's whole life."""
     code = 70  # sysexits' "internal software error", if we can't even fork
     try:
@@ -144,8 +154,10 @@ def _supervise(control, request, lock_fd):
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         pid = os.fork()
         if pid == 0:
-            _become_job(control, request, log)  # never returns
+            _become_job(control, request, log, program)  # never returns
         status = os.waitpid(pid, 0)[1]
+        if program is not None:
+            container.remove(request["root"], request["run"])  # it outlives a killed client
         daemon.signal_group(pid, signal.SIGTERM)  # what the command left in the background
         signum = status & 0x7F
         code = 128 + signum if signum else status >> 8
@@ -156,7 +168,7 @@ def _supervise(control, request, lock_fd):
         os._exit(0)
 
 
-def _become_job(control, request, log):
+def _become_job(control, request, log, program):
     """Turn into the user's command: own session, the log as output, secrets in its environment."""
     try:
         os.setsid()
@@ -168,17 +180,26 @@ def _become_job(control, request, log):
         os.umask(0o022)
         born = daemon.born(os.getpid())
         daemon.write_json(os.path.join(control, "job.json"), {"pid": os.getpid(), "born": born})
-        shell = shutil.which("bash") or "/bin/sh"
-        os.execve(shell, [shell, "-c", request["command"]], _environment(request))
+        argv = _argv(request, program)
+        os.execve(argv[0], argv, _environment(request))
     except OSError as error:
         os.write(2, ("towline: the command could not be started: %s\n" % error).encode())
     finally:
         os._exit(127)
 
 
+def _argv(request, program):
+    """The command in a shell: on the machine itself, or in a container."""
+    if program is None:
+        shell = shutil.which("bash") or "/bin/sh"
+        return [shell, "-c", request["command"]]
+    names = list(_OWN_ENV) + sorted(request["env"]) + sorted(request["secrets"])
+    return container.command(program, request, names)
+
+
 def _environment(request):
     env = dict(os.environ)
-    env.update(PYTHONUNBUFFERED="1", COLUMNS=_WINDOW[0], LINES=_WINDOW[1])
+    env.update(_OWN_ENV)
     env.update(request["env"])
     env.update(request["secrets"])
     env["PATH"] = os.pathsep.join(request["path_first"] + [env.get("PATH", os.defpath)])

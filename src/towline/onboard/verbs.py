@@ -11,6 +11,7 @@ VERBS = {
     "unpack": ("unpack", "unpack"),
     "adopt": ("unpack", "adopt"),
     "equip": ("equip", "equip"),
+    "preflight": ("preflight", "preflight"),
     "start": ("start", "start"),
     "state": ("start", "state"),
     "halt": ("start", "halt"),

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shlex
+import shutil
 import socket
 import subprocess
 import sys
@@ -68,6 +69,7 @@ class LocalProvider:
             sole_owner=True,
             end_self_argv=(END_COMMAND,),
             settle_s=_LATE_S + 2 if late else 0.0,
+            containers=any(shutil.which(tool) for tool in ("docker", "podman")),
         )
 
     async def offers(self, need: Resources) -> list[Offer]:  # noqa: ARG002 - it has what it has

@@ -26,6 +26,7 @@ async def act(ctx: Context) -> dict[str, Any]:
         NotReady: SSH did not become ready within `limits.ssh_timeout`; says how far it got.
         InstanceLost: The provider says that the instance is dead.
         HostKeyMismatch, HostKeyUnknown: At once; nothing was sent.
+        EquipFailed: The task wants a container, and the instance runs none; nothing was sent.
     """
     acquired = ctx.result(StepName.ACQUIRE)
     address = address_from(acquired["address"])
@@ -37,6 +38,7 @@ async def act(ctx: Context) -> dict[str, Any]:
     ctx.note(f"SSH service ready ({seconds_text(seconds)})")
     await line.call("guard", _guard_orders(ctx, acquired["price_usd_per_h"]))
     ctx.note(f"instance: {inspection_text(found)}")
+    _require_containers(ctx.task.image, found["tools"])
     return {**found, "ssh_ready_s": round(seconds, 3)}
 
 
@@ -95,6 +97,13 @@ def _guard_orders(ctx: Context, price_usd_per_h: float) -> dict[str, Any]:
         "grace_s": float(limits.gather_grace),
         "end_argv": list(end_argv) if end_argv else None,
     }
+
+
+def _require_containers(image: str | None, tools: list[str]) -> None:
+    if image and not {"docker", "podman"} & set(tools):
+        message = f"image: {image} needs docker or podman, and the instance has neither"
+        hint = "take an image of the provider's that has docker, or leave `image` out of the task"
+        raise errors.EquipFailed(message, hint=hint)
 
 
 def inspection_text(found: dict[str, Any]) -> str:

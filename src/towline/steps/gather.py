@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -26,6 +27,12 @@ _OWN_NAMES = (
 )  # fmt: skip
 _SHOWN_FILES = 12
 _MOST_CANDIDATES = 500
+_LOG_END_BYTES = 1 << 20
+_SAVED_TO = re.compile(
+    r"(?:results|model|weights|checkpoint)s? (?:is |was |were )?(?:saved|saving|logged) (?:to|in|at|as)"
+    r"[\s'\":=]*(?:\x1b\[[\d;]*m)*(/[^\s'\"\x1b]+)",
+    re.IGNORECASE,
+)
 
 
 async def look(_ctx: Context) -> dict[str, Any] | None:
@@ -101,11 +108,13 @@ async def _bring_model(
         message = f"{shown(model.path)} changed while it was fetched, and arrived {check}"
         raise errors.ChecksumMismatch(message, hint="`towline resume` fetches it again")
     name = model.path.rpartition("/")[2]
-    target = results / (f"model-{name}" if name in _OWN_NAMES else name)
+    target = results / (f"model-{name}" if name in _OWN_NAMES or name[0] == "." else name)
     _put_in_place(staging / (model.path if model.base is None else model.base), target)
     shutil.rmtree(staging, ignore_errors=True)
     beside, moved = await _bring_companions(ctx, line, found, model, results)
     sha256 = next(iter(hashes.values())) if model.base is None else _tree_sha256(hashes)
+    if check.damaged:
+        return {"moved": [asdict(done), *moved]}  # home, and no model all the same
     ctx.note(
         f"model: {target} ({size_text(model.size_bytes)}, SHA-256 {sha256[:12]}... verified;"
         f" {model.why})"
@@ -140,15 +149,15 @@ async def _bring_companions(
         return None, []
     staging, ready = results / ".incoming-side", results / ".incoming-model-files"
     shutil.rmtree(ready, ignore_errors=True)
-    home = {name: results / file.path for name, file in wanted.items()}
-    away = [file for name, file in wanted.items() if not home[name].is_file()]
+    at_home = {file.path for file in _outputs(ctx, found, model)}
+    away = [file for file in wanted.values() if file.path not in at_home]
     moved = []
     if away:
         done, _hashes = await collect.fetch(line, away, staging, ctx.moved)
         moved.append(asdict(done))
     try:
         for name, file in wanted.items():
-            source = home[name] if home[name].is_file() else staging / file.path
+            source = (results if file.path in at_home else staging) / file.path
             if source.is_file():  # else it went meanwhile
                 (ready / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(source, ready / name)
@@ -214,8 +223,24 @@ def _missing(ctx: Context, found: collect.Found) -> errors.ArtifactMissing:
     if left := found.search.left_out:
         said = ", ".join(f"{shown(one.path)} ({one.why})" for one in left[:_SHOWN_FILES])
         message += f"; not taken for the model: {said}"
+    if elsewhere := _saved_elsewhere(ctx):
+        message += (
+            f"; its log says that it saved to {elsewhere}, which is outside of the run's folder"
+        )
     hint = "save it under $TOWLINE_OUTPUT, or name it in the task file: `artifacts: {model: path}`"
     return errors.ArtifactMissing(message, hint=hint)
+
+
+def _saved_elsewhere(ctx: Context) -> str | None:
+    """The last absolute path outside of the run's folder that the log says was saved to."""
+    try:
+        with ctx.files.log.open("rb") as log:
+            log.seek(max(0, log.seek(0, 2) - _LOG_END_BYTES))
+            text = log.read().decode("utf-8", "replace")
+    except OSError:
+        return None
+    paths = [path.rstrip(".,;:'\")") for path in _SAVED_TO.findall(text)]
+    return next((path for path in reversed(paths) if f"/{ctx.run.id}/" not in path), None)
 
 
 def _only_damaged(ctx: Context, found: collect.Found) -> errors.ArtifactMissing:
