@@ -190,7 +190,9 @@ def test_other_ranks_are_left_out():
 
 
 def test_lightning_rich_counts_from_0():
-    one = last("\r\x1b[2KEpoch 1/9  ━━━╸━━━ 6/12 0:00:01 • 0:00:02 43.2it/s v_num: 0 train_loss: 2.007\n")
+    one = last(
+        "\r\x1b[2KEpoch 1/9  ━━━╸━━━ 6/12 0:00:01 • 0:00:02 43.2it/s v_num: 0 train_loss: 2.007\n"
+    )
     assert place(one) == (2, 10, 6, 12)
     assert one.metrics == {"train_loss": 2.007}
     assert one.fraction == 0.15
@@ -224,7 +226,10 @@ def test_a_mapping_that_is_no_trainers_is_nothing():
 
 def test_lightgbms_repeated_row_is_no_new_round():
     row = "[12]\ttrain's l2: 0.5\tvalid's l2: 0.75\n"
-    for ending in ("Early stopping, best iteration is:", "Did not meet early stopping. Best iteration is:"):
+    for ending in (
+        "Early stopping, best iteration is:",
+        "Did not meet early stopping. Best iteration is:",
+    ):
         found = events(row + ending + "\n" + row)
         assert [(one.epoch, one.metrics["valid l2"]) for one in found] == [(12, 0.75)]
 
@@ -245,10 +250,16 @@ def test_scikit_learns_verbose_fits():
     assert last("Iteration 3, loss = 0.5\nValidation score: 0.9\n").metrics == {"val_score": 0.9}
     assert last("Iteration 0, inertia 123.5.\n").epoch == 1
     assert place(last("building tree 5 of 100\n"))[:2] == (5, 100)
-    one = last("[3/100] 1 tree, 31 leaves, max depth = 8, train loss: 0.5, val loss: 0.6, in 0.010s\n")
+    one = last(
+        "[3/100] 1 tree, 31 leaves, max depth = 8, train loss: 0.5, val loss: 0.6, in 0.010s\n"
+    )
     assert (one.epoch, one.total_epochs, one.metrics["val_loss"]) == (3, 100, 0.6)
     table = "      Iter       Train Loss   Remaining Time \n         2           1.2613            0.30s\n"
-    assert (last(table).epoch, last(table).metrics, last(table).eta_s) == (2, {"train_loss": 1.2613}, 0.3)
+    assert (last(table).epoch, last(table).metrics, last(table).eta_s) == (
+        2,
+        {"train_loss": 1.2613},
+        0.3,
+    )
     sgd = "-- Epoch 4\nNorm: 1.2, NNZs: 64, Bias: -0.1, T: 100, Avg. loss: 0.5\n"
     assert (last(sgd).epoch, last(sgd).metrics) == (4, {"loss": 0.5})
 
@@ -264,7 +275,13 @@ def test_timm_with_its_schedule_and_times():
     )
     one = last(log)
     assert place(one) == (3, 300, 50, 50)
-    assert one.metrics == {"train_loss": 6.5, "lr": 0.001, "eval_loss": 1.25, "eval_top1": 64.5, "eval_top5": 91.0}
+    assert one.metrics == {
+        "train_loss": 6.5,
+        "lr": 0.001,
+        "eval_loss": 1.25,
+        "eval_top1": 64.5,
+        "eval_top5": 91.0,
+    }
     assert one.fraction == 0.01
 
 
@@ -277,7 +294,13 @@ def test_torchvisions_references():
     )
     one = last(log)
     assert place(one) == (2, None, 100, 100)
-    assert one.metrics == {"loss": 0.6, "loss_box_reg": 0.2, "lr": 0.005, "eval_top1": 71.3, "eval_top5": 90.1}
+    assert one.metrics == {
+        "loss": 0.6,
+        "loss_box_reg": 0.2,
+        "lr": 0.005,
+        "eval_top1": 71.3,
+        "eval_top5": 90.1,
+    }
     coco = " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=100 ] = 0.370\n"
     assert last(log + coco).metrics == {"mAP50-95": 0.37}
 
@@ -291,7 +314,10 @@ def test_detectron2_says_what_is_left():
 
 def test_mmengine_by_epoch_and_by_iteration():
     head = "11/26 10:00:00 - mmengine - INFO - "
-    train = head + "Epoch(train)  [3][ 50/100]  lr: 1.0e-02  eta: 0:10:00  time: 0.1  data_time: 0.01  loss: 0.5  acc: 90.0\n"
+    train = (
+        head
+        + "Epoch(train)  [3][ 50/100]  lr: 1.0e-02  eta: 0:10:00  time: 0.1  data_time: 0.01  loss: 0.5  acc: 90.0\n"
+    )
     one = last(train)
     assert (place(one), one.eta_s) == ((3, None, 50, 100), 600.0)
     assert one.metrics == {"lr": 0.01, "loss": 0.5, "acc": 90.0}
@@ -305,7 +331,9 @@ def test_mmengine_by_epoch_and_by_iteration():
 
 
 def test_nanogpt_and_nanochat():
-    found = events("step 250: train loss 1.9, val loss 2.1\niter 251: loss 1.8, time 10.2ms, mfu 1.2%\n")
+    found = events(
+        "step 250: train loss 1.9, val loss 2.1\niter 251: loss 1.8, time 10.2ms, mfu 1.2%\n"
+    )
     assert [(one.step, one.metrics) for one in found] == [
         (250, {"train_loss": 1.9, "val_loss": 2.1}),
         (251, {"loss": 1.8}),
@@ -327,7 +355,9 @@ def test_habits_of_tutorials():
     assert (last(log).epoch, last(log).total_epochs) == (1, 25)
     assert last(log).metrics == {"val_loss": 0.25, "val_acc": 0.89}
     assert [one.epoch for one in events("epoch 0 loss=1\nepoch 1 loss=0.5\n")] == [1, 2]
-    assert [one.epoch for one in events("epoch 1: loss 1\nepoch 1: loss=1\nepoch: 2, loss=0.5\n")] == [1, 2]
+    assert [
+        one.epoch for one in events("epoch 1: loss 1\nepoch 1: loss=1\nepoch: 2, loss=0.5\n")
+    ] == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -345,7 +375,10 @@ def test_lines_that_only_look_like_progress(line):
 
 
 def test_a_second_training_in_one_log_counts_anew():
-    one = "".join(f"Epoch {n}/3\n 5/10 ━━━ 1s 9ms/step - loss: 1.0\r10/10 ━━━ 1s 9ms/step - loss: 0.5\n" for n in (1, 2, 3))
+    one = "".join(
+        f"Epoch {n}/3\n 5/10 ━━━ 1s 9ms/step - loss: 1.0\r10/10 ━━━ 1s 9ms/step - loss: 0.5\n"
+        for n in (1, 2, 3)
+    )
     ends = [one.epoch for one in events(one * 3) if one.metrics == {"loss": 0.5}]
     assert ends[-1] == 3
     assert ends.count(3) >= 3

@@ -17,9 +17,12 @@ from towline.core.reading import (
 )
 
 _OF = re.compile(
-    r"(?<![\w?&/=.-])epochs?\s*[:=#\[(]*\s*(\d{1,9})\s*(?:/|of)\s*(\d{1,9})(?![\d.])", re.IGNORECASE | re.ASCII
+    r"(?<![\w?&/=.-])epochs?\s*[:=#\[(]*\s*(\d{1,9})\s*(?:/|of)\s*(\d{1,9})(?![\d.])",
+    re.IGNORECASE | re.ASCII,
 )
-_ALONE = re.compile(r"(?<![\w?&/=.-])epochs?\s*[:=#\[(]*\s*(\d{1,9})(?![\d.%]|\s*/)\b", re.IGNORECASE | re.ASCII)
+_ALONE = re.compile(
+    r"(?<![\w?&/=.-])epochs?\s*[:=#\[(]*\s*(\d{1,9})(?![\d.%]|\s*/)\b", re.IGNORECASE | re.ASCII
+)
 _STEP = re.compile(
     r"\b(?:step|batch|iter(?:ation)?)s?\b\W{0,3}(\d{1,9})\s*(?:/|of)\s*(\d{1,9})",
     re.IGNORECASE | re.ASCII,

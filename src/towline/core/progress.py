@@ -147,11 +147,11 @@ def _sightings(segment: bytes, memory: Memory) -> list[Seen]:
     if len(segment) > screen.SEGMENT_LIMIT:
         return []
     line = screen.text(segment).rstrip()
-    if prefix := _RANK.match(line):
+    if line.lstrip().startswith(("[rank", "[default")) and (prefix := _RANK.match(line)):
         if int(prefix[1]) != 0:
             return []  # the first process tells the same
         line = line[prefix.end() :]
-    if line.lstrip().startswith('{"') and '"progress"' in line:
+    if '"progress"' in line and line.lstrip().startswith('{"'):
         one = grammar_towline.read(line.strip())
         return [one] if one else []
     if len(line) > _TEXT_LIMIT:

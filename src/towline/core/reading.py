@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|NaN|inf|Infinity)"
@@ -87,6 +88,7 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+@lru_cache(maxsize=4096)
 def count(text: str) -> int:
     """A count as bars print it: `12`, `1.2k`, `3M`."""
     scale = {"k": 1000, "K": 1000, "M": 10**6, "G": 10**9}.get(text[-1:])
@@ -103,6 +105,7 @@ def pairs(text: str) -> dict[str, float | None]:
     }
 
 
+@lru_cache(maxsize=4096)
 def seconds(text: str) -> float | None:
     """A duration as bars and loggers print it: `MM:SS`, `H:MM:SS`, `1 day, H:MM:SS`."""
     found = _CLOCK.fullmatch(text.strip())

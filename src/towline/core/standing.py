@@ -77,10 +77,12 @@ def _place(data: dict[str, Any]) -> tuple[float, float, float]:
 
 def share(known: dict[str, Any]) -> float | None:
     """How much of the training is done, where the framework does not say it."""
-    for part, whole in (("epoch", "total_epochs"), ("step", "total_steps")):
-        if known.get(part) is not None and known.get(whole):
-            return float(min(1.0, known[part] / known[whole]))
-    return None
+    part, whole = ("epoch", "total_epochs")
+    if known.get("epoch") is None:  # else the steps may be those of one epoch
+        part, whole = ("step", "total_steps")
+    if known.get(part) is None or not known.get(whole):
+        return None
+    return float(min(1.0, known[part] / known[whole]))
 
 
 def _is_later(epoch: int | None, than: int | None) -> bool:
