@@ -15,7 +15,17 @@ import sys
 
 STATE = pathlib.Path(os.path.realpath(__file__)).parent / "stand-in"
 FLAGS = {"--rm", "--network=host", "--ipc=host"}
-VALUED = {"--name", "--volume", "--workdir", "--env", "--entrypoint", "--gpus", "--user", "--security-opt", "--stop-timeout"}
+VALUED = {
+    "--name",
+    "--volume",
+    "--workdir",
+    "--env",
+    "--entrypoint",
+    "--gpus",
+    "--user",
+    "--security-opt",
+    "--stop-timeout",
+}
 
 
 def run(argv):

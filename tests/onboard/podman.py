@@ -64,7 +64,9 @@ class Podman:
 
     def close(self):
         self.call("rm", "--force", "--all")
-        subprocess.run(["umount", self.store / "root" / "overlay"], check=False, capture_output=True)
+        subprocess.run(
+            ["umount", self.store / "root" / "overlay"], check=False, capture_output=True
+        )
         shutil.rmtree(self.store)
 
 

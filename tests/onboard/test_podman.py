@@ -57,7 +57,12 @@ def prepare(box, *requirements, image=podman.IMAGE):
 
 
 def test_the_command_runs_inside_and_its_exit_code_comes_out(box):
-    start(box, 'echo "$SIZE ${#TOKEN} $PWD"; ls /; exit 5', env={"SIZE": "7"}, secrets={"TOKEN": "s3cret"})
+    start(
+        box,
+        'echo "$SIZE ${#TOKEN} $PWD"; ls /; exit 5',
+        env={"SIZE": "7"},
+        secrets={"TOKEN": "s3cret"},
+    )
     assert box.to_the_end()["exit"]["code"] == 5
     said = box.log().decode().split("\n")
     assert said[0] == f"7 6 {box.layout.code}"
@@ -104,7 +109,9 @@ def test_requirements_are_installed_by_the_images_python(box):
     index = make_wheel(Path(box.layout.root) / "index")
     made = prepare(box, "--no-index", f"--find-links {index}", "towtiny")
     assert made["tool"] == f"pip in {podman.IMAGE}"
-    start(box, "python -c 'import towtiny; print(towtiny.ANSWER)'", env={"VIRTUAL_ENV": made["venv"]})
+    start(
+        box, "python -c 'import towtiny; print(towtiny.ANSWER)'", env={"VIRTUAL_ENV": made["venv"]}
+    )
     box.to_the_end()
     assert box.log() == b"42\n"
 

@@ -17,6 +17,9 @@ from towline.core import (
     grammar_keras,
     grammar_lightning,
     grammar_plain,
+    grammar_scripts,
+    grammar_sklearn,
+    grammar_towline,
     grammar_ultralytics,
     grammar_vision,
     screen,
@@ -31,18 +34,20 @@ _TEXT_LIMIT = (
 )  # a longer line that is not JSON is no progress; this bounds a grammar's cost
 _KEY_LIMIT = 96
 _RANK = re.compile(r"^\s*\[(?:rank|default)(\d+)\]:\s?", re.ASCII)
-_GRAMMARS = (
-    grammar_ultralytics.read,
-    grammar_keras.read,
-    grammar_lightning.read,
-    grammar_hf.read,
-    grammar_boosting.read,
-    grammar_vision.read,
-    grammar_plain.read,
+_RULES = (
+    *grammar_ultralytics.RULES,
+    *grammar_keras.RULES,
+    *grammar_lightning.RULES,
+    *grammar_hf.RULES,
+    *grammar_boosting.RULES,
+    *grammar_sklearn.RULES,
+    *grammar_vision.RULES,
+    *grammar_scripts.RULES,
+    *grammar_plain.RULES,  # last: the habits that many share
 )
 _ROW = re.compile(rb"\s*\d+\s+[\d.-]")  # of a table whose header came before
 _BARS = (b"|", b" \xe2\x94")  # what follows the percent of a drawn bar
-_KERAS_FRAME = re.compile(rb"(\d+)/(\d+)")
+_KERAS_FRAME = re.compile(rb"(\d{1,9})/(\d{1,9})(?!\d)")
 
 
 class ProgressParser:
@@ -126,9 +131,9 @@ def _has_sign(line: bytes) -> bool:
 def _keras_key(segment: bytes) -> bytes:
     """The percent of a Keras frame; a full one has none, for the last of them has more figures."""
     found = _KERAS_FRAME.search(segment)
-    if not found or found[1] == found[2] or len(found[2]) > 9 or not int(found[2]):
+    if not found or found[1] == found[2] or not int(found[2]):
         return b""
-    return b"k%d/%d" % (int(found[1][:9]) * 100 // int(found[2]), int(found[2]))
+    return b"k%d/%d" % (int(found[1]) * 100 // int(found[2]), int(found[2]))
 
 
 def parse_line(raw: bytes) -> Progress | None:
@@ -147,19 +152,22 @@ def _sightings(segment: bytes, memory: Memory) -> list[Seen]:
             return []  # the first process tells the same
         line = line[prefix.end() :]
     if line.lstrip().startswith('{"') and '"progress"' in line:
-        one = grammar_plain.read_json(line.strip())
+        one = grammar_towline.read(line.strip())
         return [one] if one else []
     if len(line) > _TEXT_LIMIT:
         return []
     seen: list[Seen] = []
     if "%|" in line:
+        if (table := grammar_ultralytics.drawn(line, memory)) is not None:
+            return table
         seen, line = grammar_bars.read(line, memory)
     return seen + _text(line, memory) if line else seen
 
 
 def _text(line: str, memory: Memory) -> list[Seen]:
-    for read in _GRAMMARS:
-        seen = read(line, memory)
-        if seen is not None:
-            return seen
+    for sign, read in _RULES:
+        if sign in line:
+            seen = read(line, memory)
+            if seen is not None:
+                return seen
     return []

@@ -44,6 +44,7 @@ DEFAULTS = {
 SET = {**DEFAULTS, **json.loads(os.environ.get("TOWLINE_SETTINGS", "{}"))}
 ENDINGS = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff", ".mpo", ".dng", ".pfm"}
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation"), "test": ("test",)}
+NEW_EPOCHS = []  # trained, not reported yet
 SUFFIX = {"detect": "", "segment": "-seg", "classify": "-cls", "pose": "-pose"}
 
 
@@ -293,7 +294,10 @@ def choose_model(task):
 
 
 def report(trainer):
-    """Tell towline how far it is; Ultralytics' own lines are for people."""
+    """Tell towline how far it is, once an epoch; Ultralytics' own lines are for people."""
+    if not NEW_EPOCHS:
+        return  # the last test of the best weights is no epoch of its own
+    NEW_EPOCHS.clear()
     losses = trainer.label_loss_items(trainer.tloss, prefix="train")
     found = {**losses, **trainer.metrics}
     metrics = {name.replace("(B)", ""): round(float(value), 5) for name, value in found.items()}
@@ -327,6 +331,7 @@ def main():
     arguments["freeze"] = SET["freeze"] or None
     os.chdir(OUTPUT.parent)  # a download of weights lands here, and is not taken for the model
     model = YOLO(choose_model(task), task=task)
+    model.add_callback("on_train_epoch_end", lambda trainer: NEW_EPOCHS.append(trainer.epoch))
     model.add_callback("on_fit_epoch_end", report)
     model.train(data=str(data), project=str(OUTPUT), name="train", exist_ok=True, **arguments)
     print(f"saved {OUTPUT / 'train' / 'weights' / 'best.pt'}")
