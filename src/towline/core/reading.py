@@ -1,6 +1,6 @@
 """What the grammars of progress have in common: their result, and small readers of numbers.
 
-Pure. A grammar is a list of rules: a piece of text that its lines have, and a function that reads
+Pure. A grammar is a list of rules: a piece of ASCII text that its lines have, and a function that reads
 such a line. It gets the clean line and a small JSON mapping that it may write to; it returns what
 it saw, None when the line is not its own.
 """
@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|NaN|inf|Infinity)"
 MOST_COUNT = 10**9
@@ -62,8 +62,7 @@ class Progress:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What a grammar read out of a line.
 
     ``frame`` is for what is redrawn or repeated while an epoch lasts: the next one takes its place.
