@@ -45,7 +45,12 @@ def test_two_names_of_one_metric_have_one_key(one, other):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("val/box_loss", "train/box_loss"), ("mAP50", "mAP50-95"), ("loss", "val_loss")],
+    [
+        ("val/box_loss", "train/box_loss"),
+        ("mAP50", "mAP50-95"),
+        ("loss", "val_loss"),
+        ("metrics/mAP50(B)", "metrics/mAP50(M)"),
+    ],
 )
 def test_different_metrics_have_different_keys(one, other):
     assert metrics.key(one) != metrics.key(other)
@@ -131,6 +136,12 @@ def test_what_is_left_is_judged_by_the_time_between_reports():
 def test_the_first_report_is_judged_by_the_time_since_the_start():
     known = metrics.newest(None, report(epoch=1, total_epochs=4), 1000.0, ORDER)
     assert metrics.eta_s(known, 900.0, 1000.0) == 300.0
+
+
+def test_the_steps_of_one_epoch_are_no_share_of_the_training():
+    assert metrics.share({"epoch": 2, "step": 9, "total_steps": 10}) is None
+    assert metrics.share({"epoch": None, "step": 9, "total_steps": 10}) == 0.9
+    assert metrics.share({"epoch": 2, "total_epochs": 4, "step": 9, "total_steps": 10}) == 0.5
 
 
 def test_without_a_share_nothing_is_known_of_what_is_left():

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|NaN|inf|Infinity)"
 MOST_COUNT = 10**9
 _PAIR = re.compile(
-    r"(?<![\w.-])([A-Za-z][\w./@-]*)\s*[=:]\s*(" + NUMBER + r")(?![\w/:.-]*[\w/:])", re.ASCII
+    r"(?<![\w.-])([A-Za-z][\w./@-]{0,119})\s*[=:]\s*(" + NUMBER + r")(?![\w/:.-]*[\w/:])", re.ASCII
 )
 _CLOCK = re.compile(r"(?:(\d{1,5}) days?, *)?(\d{1,7}):(\d\d)(?::(\d\d))?$", re.ASCII)
 _NO_METRICS = frozenset({
