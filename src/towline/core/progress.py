@@ -33,6 +33,7 @@ _TEXT_LIMIT = (
     4 * 1024
 )  # a longer line that is not JSON is no progress; this bounds a grammar's cost
 _KEY_LIMIT = 96
+_STATE_VERSION = 1  # of another towline's state nothing is taken
 _RANK = re.compile(rb"\s*\[(?:rank|default)(\d{1,6})\]:\s?")
 _RULES = (
     *grammar_ultralytics.RULES,
@@ -55,7 +56,8 @@ class ProgressParser:
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         """Go on where ``state``, of another parser's `state()`, was taken; else begin."""
-        carried = json.loads(json.dumps(state or {}))
+        known = state if state and state.get("version") == _STATE_VERSION else {}
+        carried = json.loads(json.dumps(known))
         self._memory: Memory = carried.get("memory", {})
         self._bar = str(carried.get("bar", "")).encode("latin-1", "replace")  # the last frame's key
         self._thinner = thinning.Thinner(carried.get("thinner"))
@@ -83,6 +85,7 @@ class ProgressParser:
     def state(self) -> dict[str, Any]:
         """What another parser needs to go on from a line's start: small, and JSON."""
         carried = {
+            "version": _STATE_VERSION,
             "memory": self._memory,
             "thinner": self._thinner.state(),
             "bar": self._bar.decode("latin-1"),

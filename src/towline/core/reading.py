@@ -16,8 +16,19 @@ from typing import Any, NamedTuple
 
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|NaN|inf|Infinity)"
 MOST_COUNT = 10**9
+#: words before a metric's name, and how they are written in it
+PHASES = {
+    "training": "train", "train": "train", "validation": "val", "valid": "val", "val": "val",
+    "testing": "test", "test": "test", "eval": "eval",
+}  # fmt: skip
+_PHASES = "|".join(f"[{word[0].upper()}{word[0]}]{word[1:]}" for word in PHASES)
 _PAIR = re.compile(
-    r"(?<![\w.-])([A-Za-z][\w./@-]{0,119})\s*[=:]\s*(" + NUMBER + r")(?![\w/:.-]*[\w/:])", re.ASCII
+    r"(?<![\w.-])(?:("
+    + _PHASES
+    + r") +)?([A-Za-z][\w./@-]{0,119})\s*[=:]\s*("
+    + NUMBER
+    + r")(?![\w/:.-]*[\w/:])",
+    re.ASCII,
 )
 _CLOCK = re.compile(r"(?:(\d{1,5}) days?, *)?(\d{1,7}):(\d\d)(?::(\d\d))?$", re.ASCII)
 _NO_METRICS = frozenset({
@@ -96,12 +107,14 @@ def count(text: str) -> int:
 
 
 def pairs(text: str) -> dict[str, float | None]:
-    """All `name=value` and `name: value` of a text that can be metrics."""
-    return {
-        name: number(value)
-        for name, value in _PAIR.findall(text)
-        if name.lower() not in _NO_METRICS
-    }
+    """All `name=value` and `name: value` of a text that can be metrics; `Val Loss: v` is `val_loss`."""
+    found: dict[str, float | None] = {}
+    for phase, name, value in _PAIR.findall(text):
+        if phase:
+            found[f"{PHASES[phase.lower()]}_{name.lower()}"] = number(value)
+        elif name.lower() not in _NO_METRICS:
+            found[name] = number(value)
+    return found
 
 
 @lru_cache(maxsize=4096)
