@@ -38,7 +38,12 @@ def test_two_names_of_one_metric_have_one_key(one, other):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("val/box_loss", "train/box_loss"), ("mAP50", "mAP50-95"), ("loss", "val_loss")],
+    [
+        ("val/box_loss", "train/box_loss"),
+        ("mAP50", "mAP50-95"),
+        ("loss", "val_loss"),
+        ("metrics/mAP50(B)", "metrics/mAP50(M)"),
+    ],
 )
 def test_different_metrics_have_different_keys(one, other):
     assert metrics.key(one) != metrics.key(other)

@@ -171,6 +171,13 @@ def test_all_logs_as_one_survive_deaths():
     assert found == WANTED
 
 
+def test_a_state_of_another_version_is_a_fresh_start():
+    log = read("ultralytics.log")
+    parser = ProgressParser({"version": 0, "memory": 7, "thinner": {"held": {"no": "field"}}})
+    assert parser.feed(log) + parser.flush() == whole(log)
+    assert ProgressParser({}).state() == ProgressParser(None).state()
+
+
 # -- hostile bytes ---------------------------------------------------------------------------------
 
 

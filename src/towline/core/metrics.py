@@ -32,7 +32,7 @@ _MAIN = (
 
 def key(name: str) -> str:
     """What two names of one metric have in common: `metrics/mAP50(B)` and `mAP50` are `map50`."""
-    plain = re.sub(r"\([a-z]\)$", "", name.strip().lower())
+    plain = re.sub(r"\(b\)$", "", name.strip().lower())
     plain = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
     for prefix in _PREFIXES:
         plain = plain.removeprefix(prefix)
