@@ -134,7 +134,7 @@ def test_a_venv_with_local_parts_changes_with_the_code(line):
 def test_a_task_without_a_command_is_trained_by_its_recipe(base):
     found = project(base, command=None, framework="tabular", dataset="one.csv", code=None)
     found.check()
-    path = f"{LAYOUT.root}/recipe/tabular.py"
+    path = f"{LAYOUT.root}/recipe/train_tabular.py"
     assert found.command(LAYOUT) == f"python {path}"
     assert list(found.scripts(LAYOUT)) == [path]
     assert found.settings()["epochs"] == 100
@@ -155,3 +155,34 @@ def test_settings_reach_a_command_as_they_are(base):
     assert found.command(LAYOUT) == "python train.py"
     assert found.scripts(LAYOUT) == {}
     assert found.requirements() == []
+
+
+def yolo(base, model, **keys):
+    keys = {"dataset": "dataset", "code": None, **keys}
+    return project(base, command=None, settings={"model": model}, **keys)
+
+
+def test_a_file_that_a_setting_names_is_named_as_it_lies_on_the_instance(base):
+    (base / "dataset" / "mine.pt").write_bytes(b"1")
+    (base / "old.pt").write_bytes(b"1")
+    found = yolo(base, "dataset/mine.pt").remote_settings(LAYOUT)
+    assert found["model"] == f"{LAYOUT.dataset}/mine.pt"
+    found = yolo(base, str(base / "dataset" / "mine.pt")).remote_settings(LAYOUT)
+    assert found["model"] == f"{LAYOUT.dataset}/mine.pt"
+    assert (
+        yolo(base, "./old.pt", code=".").remote_settings(LAYOUT)["model"] == f"{LAYOUT.code}/old.pt"
+    )
+
+
+@pytest.mark.parametrize("model", ["yolo11n", "yolo11s.pt", "yolo11n.yaml", "org/model-0.5b"])
+def test_a_name_that_is_no_local_file_is_the_framework_s_own(base, model):
+    assert yolo(base, model).remote_settings(LAYOUT)["model"] == model
+
+
+@pytest.mark.parametrize(
+    ("model", "words"), [("one.csv", "is not uploaded"), ("./none.pt", "does not exist")]
+)
+def test_a_file_that_would_not_be_there_is_said_before_anything_is_rented(base, model, words):
+    with pytest.raises(errors.SpecError, match=f"settings.model: .*{words}") as caught:
+        yolo(base, model).check()
+    assert caught.value.hint

@@ -41,7 +41,7 @@ def test_the_defaults_are_values_that_the_settings_take(one):
 @pytest.mark.parametrize(
     ("name", "found"),
     [(None, "yolo"), ("yolo", "yolo"), ("YOLO", "yolo"), ("pytorch", "image"), ("sklearn", "tabular"),
-     ("ultralytics", "yolo")],
+     ("tensorflow", "keras"), ("text", "text")],
 )  # fmt: skip
 def test_a_framework_is_found_by_its_names(name, found):
     assert recipe.find(name).name == found

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,25 +17,15 @@ from towline.core.instance import Offer, RunId, rank
 from towline.core.redact import Redactor
 from towline.core.run import RunRecord, RunState, StepName, Wish, done_steps
 from towline.core.task import TaskSpec
-from towline.dataset.report import Report
 from towline.home import Home, RunFiles, load_config
 from towline.line import Line
 from towline.ports import Provider
-from towline.starting import provider_name, secrets_of
+from towline.starting import Checked, provider_name, secrets_of
 from towline.store.journal import Event, LedgerRow, Store
-from towline.transfer.scan import Scan
 
 _POLL_S = 0.1
 #: between two drivers of a run, the one that detaches and the one that takes over, nobody drives
 HANDOVER_S = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Checked:
-    """What was found before money is spent: what would be sent, and what the dataset is."""
-
-    scans: dict[str, Scan]
-    dataset: Report | None
 
 
 class Towline:
@@ -97,13 +86,12 @@ class Towline:
         Raises:
             SpecError: Names what, where, why, and what to do.
         """
-        scans = starting.check(task, base, results_root, self.redactor, self.home.path)
         provider = self.provider(provider_name(task))
         if task.image and provider.features.containers is False:
             message = f"image: instances of provider {provider.name} have neither docker nor podman"
             hint = "install one there, or take `image` out of the task"
             raise errors.SpecError(message, hint=hint)
-        return Checked(scans, starting.check_dataset(task, base, scans))
+        return starting.check(task, base, results_root, self.redactor, self.home.path)
 
     async def plan(
         self, task: TaskSpec, base: Path, uplink_bytes_per_s: float | None = None

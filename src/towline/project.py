@@ -6,11 +6,13 @@ Checks everything a user may have got wrong before anything is rented.
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 from towline import recipe
+from towline.core.instance import RunId
 from towline.core.layout import RemoteLayout
 from towline.core.task import Scalar, TaskSpec
 from towline.errors import SpecError
@@ -82,6 +84,38 @@ class Project:
         found = self.recipe
         return dict(self.task.settings) if found is None else found.validated(self.task.settings)
 
+    def remote_settings(self, layout: RemoteLayout) -> dict[str, Scalar]:
+        """The settings as the script gets them: paths of uploaded files are those on the instance.
+
+        Raises:
+            SpecError: As `settings`; or a file is named that is not uploaded.
+        """
+        values = self.settings()
+        for setting in self.recipe.settings if self.recipe else ():
+            if setting.may_be_path:
+                name = setting.name
+                values[name] = self._uploaded(name, str(values[name]), layout)
+        return values
+
+    def _uploaded(self, name: str, text: str, layout: RemoteLayout) -> str:
+        """Where a local file that a setting names will lie on the instance; other text as it is."""
+        if "/" not in text and "." not in text:
+            return text  # a name such as yolo11n
+        path = Path(os.path.normpath(self.base.absolute() / Path(text).expanduser()))
+        if not path.exists():
+            if text.startswith((".", "/", "~")):
+                hint = "correct the path; it starts from the task file's folder"
+                raise SpecError(f"settings.{name}: {path} does not exist", hint=hint)
+            return text  # a name of the framework's own, or of its hub
+        for source, remote in ((self.dataset, layout.dataset), (self.code, layout.code)):
+            if source is not None and path.is_relative_to(os.path.normpath(source)):
+                inner = path.relative_to(os.path.normpath(source)).as_posix()
+                is_file = source.is_file()
+                return f"{remote}/{source.name}" if is_file else f"{remote}/{inner}"
+        message = f"settings.{name}: {path} is not uploaded"
+        hint = "put it into the dataset's folder, or upload its folder with `code:`"
+        raise SpecError(message, hint=hint)
+
     def command(self, layout: RemoteLayout) -> str:
         """What the instance runs: the task's own command, or the recipe's script."""
         found = self.recipe
@@ -143,6 +177,7 @@ class Project:
         if self.code is not None and not self.code.is_dir():
             raise SpecError(f"code: {self.code} is a file", hint="name the folder that holds it")
         self._check_script()
+        self.remote_settings(RemoteLayout("~", RunId("check")))
         self.requirements()
 
     def _check_script(self) -> None:
@@ -167,7 +202,7 @@ class Project:
 
 
 def _script_path(layout: RemoteLayout, found: recipe.Recipe) -> str:
-    return f"{layout.root}/recipe/{found.name}.py"
+    return f"{layout.root}/recipe/train_{found.name}.py"  # no name of a library
 
 
 def requirements_key(lines: list[str], python_version: str, code_sha256: str | None) -> str:

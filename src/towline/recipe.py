@@ -15,7 +15,7 @@ from importlib import resources
 
 from towline.core.task import Scalar
 from towline.errors import SpecError
-from towline.recipe_tables import IMAGE, TABULAR, YOLO
+from towline.recipe_tables import IMAGE, KERAS, TABULAR, TEXT, YOLO
 from towline.recipe_values import Setting
 
 #: the framework of a task that has neither `framework` nor `command`
@@ -103,6 +103,30 @@ RECIPES: tuple[Recipe, ...] = (
         ("scikit-learn>=1.5", "pandas>=2", "joblib"),
         TABULAR,
         {("model", "xgboost"): ("xgboost>=2",)},
+    ),
+    Recipe(
+        "text",
+        ("transformers", "huggingface"),
+        "sorts texts into classes, or teaches a language model to write like them",
+        "CSV or JSON lines with text and label; or .txt files",
+        "model/ as transformers saves it (an adapter with lora), metrics.json",
+        ("torch>=2.1", "transformers>=4.45", "accelerate>=0.34", "peft>=0.13"),
+        TEXT,
+        {},
+    ),
+    Recipe(
+        "keras",
+        ("tensorflow",),
+        "names what a picture shows, or predicts a column of a table, with Keras 3",
+        "one folder of pictures a class, or a CSV file",
+        "best.keras, last.keras, labels.json or columns.json, metrics.json",
+        ("keras>=3.3", "pillow>=10", "pandas>=2", "numpy"),
+        KERAS,
+        {
+            ("backend", "tensorflow"): ("tensorflow>=2.16",),
+            ("backend", "torch"): ("torch>=2.1",),
+            ("backend", "jax"): ("jax>=0.4.30",),
+        },
     ),
 )
 _BY_NAME = {name: recipe for recipe in RECIPES for name in (recipe.name, *recipe.aliases)}

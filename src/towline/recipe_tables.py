@@ -15,7 +15,7 @@ _WORKERS = Setting("workers", "whole", 4, "processes that load pictures", 0, 128
 
 YOLO = (
     Setting("model", "text", "yolo11n", "yolo11n, yolo11s, ... or the path of weights (.pt) that"
-            " you upload; yolo11n.yaml starts from scratch"),
+            " you upload; yolo11n.yaml starts from scratch", may_be_path=True),
     Setting("task", "text", "auto", "auto looks at the data",
             choices=("auto", "detect", "segment", "classify", "pose")),
     Setting("epochs", "whole", 100, "passes over the data", 1, 100_000),
@@ -52,7 +52,7 @@ IMAGE = (
     Setting("width", "whole", 32, "channels of the first layer; more is larger and slower",
             4, 512),
     Setting("weights", "text", "none", "path of a best.pt of this recipe to go on from, in what"
-            " you upload"),
+            " you upload", may_be_path=True),
     Setting("flip", "switch", False, "mirror pictures at random"),
     Setting("patience", "whole", 0, "epochs without gain before it stops; 0 never", 0, 100_000),
     Setting("device", "text", "auto", "the GPU where there is one", choices=("auto", "cpu", "cuda")),
@@ -83,7 +83,7 @@ TEXT = (
     Setting("task", "text", "auto", "auto: classify where there are labels, else write",
             choices=("auto", "classify", "write")),
     Setting("model", "text", "scratch", "a hub name, the path of a model that you upload, or"
-            " scratch: a small one from random weights"),
+            " scratch: a small one from random weights", may_be_path=True),
     Setting("text_column", "text", "auto", "auto takes one named text, sentence or content"),
     Setting("label_column", "text", "auto", "auto takes one named label, class, target or y"),
     Setting("epochs", "whole", 3, "passes over the data", 1, 10_000),

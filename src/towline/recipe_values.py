@@ -25,6 +25,7 @@ class Setting:
     high: float = math.inf
     choices: tuple[str, ...] = ()
     auto: float | None = None
+    may_be_path: bool = False  # of what is uploaded
 
     def read(self, value: Scalar) -> Scalar:
         """The value as the script gets it; None stands for the default.

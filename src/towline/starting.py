@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets as random
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from towline import errors, taskfile
@@ -26,13 +25,19 @@ _UNSET_HINT = (
 )
 
 
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found before money is spent: what would be sent, by its name on the instance, and
+    what the dataset is."""
+
+    scans: dict[str, Scan]
+    dataset: Report | None
+
+
 def check(
     task: TaskSpec, base: Path, results_root: Path | None, redactor: Redactor, home: Path
-) -> dict[str, Scan]:
+) -> Checked:
     """Find what is wrong with a task; nothing is stored.
-
-    Returns:
-        What would be sent, by its name on the instance.
 
     Raises:
         SpecError: Names what, where, why, and what to do.
@@ -41,25 +46,21 @@ def check(
     project.check()
     _check_secrets(task, redactor)
     run_name(task, base)
-    return {
+    scans = {
         name: scan(source, exclude=project.excluded(name))
         for name, source in project.sources().items()
     }
+    return Checked(scans, _look_at_dataset(project, scans.get("dataset")))
 
 
-def check_dataset(task: TaskSpec, base: Path, scans: Mapping[str, Scan]) -> Report | None:
-    """Look into the dataset of a checked task; None where it names none.
-
-    Raises:
-        SpecError: The task's recipe can't train on it.
-    """
+def _look_at_dataset(project: Project, scan: Scan | None) -> Report | None:
+    """Look into the dataset of a task, which the task's recipe must be able to train on."""
     from towline.dataset.check import check as look  # noqa: PLC0415 - not every command needs it
 
-    if "dataset" not in scans:
+    if scan is None:
         return None
-    project = Project(task, base, "", base)
     name = None if project.recipe is None else project.recipe.name
-    report = look(scans["dataset"], name, project.settings())
+    report = look(scan, name, project.settings())
     if report.fatal:
         first = report.fatal[0]
         more = f" (and {len(report.fatal) - 1} more)" if len(report.fatal) > 1 else ""

@@ -12,7 +12,7 @@ from towline.cli import plan as plan_module
 
 PLAN = {
     "send": None, "skipped": None, "files": None, "bytes": None, "sent_bytes": None, "ratio": None,
-    "sample_bytes": None, "codec": None, "offers": None,
+    "sample_bytes": None, "codec": None, "offers": None, "dataset": None,
     "uplink": {"bytes_per_s", "source", "host", "connections", "rtt_s"},
     "upload": {"seconds", "cost_usd"},
     "cost": {"projected_usd", "cap_usd"},

@@ -90,6 +90,14 @@ def test_options_have_the_last_word(here):
     assert (task.upload, task.framework) == ("zip", "custom")
 
 
+def test_a_recipe_on_the_command_line_trains_in_place_of_the_command(here):
+    (here / "towline.yaml").write_text("{command: make, framework: mine}")
+    assert task_from()[0].command == "make"
+    assert task_from(framework="custom")[0].command == "make"
+    task, _ = task_from(framework="image")
+    assert (task.command, task.framework) == (None, "image")
+
+
 def test_no_task_and_no_dataset_is_an_error_that_says_what_to_write(here):
     with pytest.raises(SpecError, match=r"no towline\.yaml in this folder"):
         task_from()

@@ -109,6 +109,7 @@ def _with_options(task: TaskSpec, given: dict[str, Any]) -> TaskSpec:
         task,
         settings=settings,
         framework=given["framework"] or task.framework,
+        command=task.command if given["framework"] in {None, "custom"} else None,
         upload=given["upload"] or task.upload,
         resources=replace(task.resources, **wanted),
         limits=replace(task.limits, max_cost=max_cost),

@@ -17,9 +17,10 @@ from towline.cli.text import Out
 from towline.errors import SpecError
 
 if TYPE_CHECKING:
-    from towline.api import Checked, Towline
+    from towline.api import Towline
     from towline.core.run import RunRecord
     from towline.core.task import TaskSpec
+    from towline.starting import Checked
 
 
 @click.command()

@@ -78,8 +78,7 @@ def _look_at_tables(
     tree: Tree, found: list[str], recipe: str | None, target: str, report: Report
 ) -> None:
     if recipe == "text" or (recipe is None and tables.has_long_texts(tree, found[0])):
-        tables.check_table(tree, found[0], "auto", report)
-        report.kind, report.notes = "text", []
+        tables.check_text_table(tree, found[0], report)
         return
     one = len(found) == 1 or found[0].rpartition("/")[2].lower().startswith("train.")
     if recipe is not None and not one:

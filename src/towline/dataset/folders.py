@@ -18,7 +18,9 @@ def class_root(tree: Tree) -> str | None:
     """The folder that holds the class folders or the splits; None where there is none."""
     root = ""
     while tree.pictures:
-        inner = [name for name in tree.folders_in(root) if _holds(tree, _join(root, name))]
+        inner = [
+            name for name in tree.folders_in(root) if _join(root, name) in tree.picture_folders
+        ]
         if any(name in SPLITS["train"] for name in inner):
             train = next(name for name in inner if name in SPLITS["train"])
             return root if tree.folders_in(_join(root, train)) else None
@@ -146,11 +148,6 @@ def _load(tree: Tree, path: str, report: Report) -> dict[str, Any] | None:
 def _rows(said: dict[str, Any], key: str) -> list[dict[str, Any]]:
     rows = said.get(key)
     return [one for one in rows if isinstance(one, dict)] if isinstance(rows, list) else []
-
-
-def _holds(tree: Tree, folder: str) -> bool:
-    start = f"{folder}/"
-    return any(path.startswith(start) for path in tree.pictures)
 
 
 def _join(folder: str, name: str) -> str:

@@ -70,6 +70,7 @@ def _rows(tree: Tree, path: str, report: Report) -> list[list[str]]:
         comma = csv.Sniffer().sniff(text[:65536], delimiters=",;\t|").delimiter
     except csv.Error:
         comma = "\t" if path.endswith(".tsv") else ","
+    csv.field_size_limit(_MOST_BYTES)  # a cell may hold a whole text
     try:
         return [row for row in csv.reader(io.StringIO(text), delimiter=comma) if row]
     except csv.Error as error:
@@ -105,6 +106,22 @@ def _count(name: str, values: list[str], report: Report) -> None:
     report.splits["train"] = row
     if len(counts) < 2:  # noqa: PLR2004
         report.refuse(f"column {name!r} has one value only", "name another: --set target=NAME")
+
+
+def check_text_table(tree: Tree, path: str, report: Report) -> None:
+    """Fill in a report on a table of texts."""
+    rows = _rows(tree, path, report)
+    report.kind, report.notes = "text", []
+    if len(rows) < 3:  # noqa: PLR2004
+        report.refuse("there are fewer than two texts", "a table needs a header and rows", path)
+        return
+    names = [name.strip().lower() for name in rows[0]]
+    report.splits["train"] = {"rows": len(rows) - 1}
+    label = next((names.index(name) for name in _TARGET_NAMES if name in names), None)
+    if label is not None:
+        counts = Counter(row[label].strip() for row in rows[1:] if label < len(row))
+        report.splits["train"]["classes"] = dict(counts.most_common(200))
+        report.classes = sorted(counts)
 
 
 def check_texts(tree: Tree, files: list[str], report: Report) -> None:

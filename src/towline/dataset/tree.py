@@ -41,18 +41,16 @@ class Tree:
             path = manifest.path(number)
             if manifest.is_file(number):
                 self.sizes[path] = manifest.size(number)
-                self._add_folders(path.rpartition("/")[0])
+                _add_with_parents(self.folders, path.rpartition("/")[0])
             elif manifest[number].kind is EntryKind.DIR:
-                self._add_folders(path)
+                _add_with_parents(self.folders, path)
             else:  # a link to another file of the dataset
                 self.sizes[path] = 1
-                self._add_folders(path.rpartition("/")[0])
+                _add_with_parents(self.folders, path.rpartition("/")[0])
         self.pictures = [path for path in self.sizes if suffix(path) in PICTURES]
-
-    def _add_folders(self, folder: str) -> None:
-        while folder and folder not in self.folders:
-            self.folders.add(folder)
-            folder = folder.rpartition("/")[0]
+        self.picture_folders: set[str] = set()  # with a picture somewhere below
+        for path in self.pictures:
+            _add_with_parents(self.picture_folders, path.rpartition("/")[0])
 
     def named(self, *suffixes: str) -> list[str]:
         """Files with one of these endings."""
@@ -80,6 +78,12 @@ class Tree:
                 return file.read() if limit is None else file.read(limit)
         except OSError:
             return b""
+
+
+def _add_with_parents(folders: set[str], folder: str) -> None:
+    while folder and folder not in folders:
+        folders.add(folder)
+        folder = folder.rpartition("/")[0]
 
 
 def suffix(path: str) -> str:

@@ -12,6 +12,7 @@ import yaml
 from towline.dataset.report import Report
 from towline.dataset.tree import SPLITS, Tree, resolve, sample
 
+MOST_CLASSES = 100_000
 MOST_LABELS = 20_000  # label files that are read
 _SEGMENT = 6  # numbers that an outline has at least, with its class number: 3 corners
 
@@ -126,6 +127,9 @@ def splits_of_folders(tree: Tree) -> dict[str, list[str]]:
 def _names(said: dict[str, Any], path: str | None, report: Report) -> dict[int, str] | None:
     """{number: class}; None where data.yaml does not say."""
     names, count = said.get("names"), said.get("nc")
+    if isinstance(count, int) and not 0 < count <= MOST_CLASSES:
+        report.refuse(f"nc is {count}: not a number of classes", "correct it", path)
+        return None
     if isinstance(names, list):
         names = dict(enumerate(names))
     if not isinstance(names, dict):
@@ -175,6 +179,8 @@ def _check_labels(
         counts[split] = Counter()
         for label in sample(there, max(1, int(len(there) * share))):
             counts[split].update(reader.read(label))
+        if split == "train":
+            report.task = "pose" if said.get("kpt_shape") else reader.task()
         bare = len(labels) - len(there)
         report.splits[split] = {"pictures": len(labels), "without_labels": bare}
         if bare and split != "test":
@@ -183,7 +189,6 @@ def _check_labels(
     if share < 1:
         report.notes.append(f"read {MOST_LABELS:,} of {total:,} label files; counts are of those")
     _conclude(counts, reader, names, splits, report)
-    report.task = "pose" if said.get("kpt_shape") else reader.task()
 
 
 def _conclude(
@@ -257,6 +262,8 @@ class _Labels:
             return "not all of it are numbers"
         if not kind.is_integer() or kind < 0:
             return f"the class is {words[0].decode()}, not a whole number from 0 up"
+        if kind >= MOST_CLASSES:
+            return f"class {kind:g} is higher than any dataset has"
         if self._names is not None and int(kind) not in self._names:
             return f"class {int(kind)} is not among the {len(self._names)} classes"
         wrong = self._wrong_length(len(words))

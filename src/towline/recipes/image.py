@@ -246,6 +246,8 @@ def train_epoch(model, loader, device, optimizer, schedule, scaler):
     model.train()
     total, seen = 0.0, 0
     for x, y in filter(None, loader):
+        if len(y) < 2:
+            continue  # the network needs a spread, and one picture has none
         x, y = shifted(x.to(device, non_blocking=True)), y.to(device, non_blocking=True)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device.type, dtype=torch.float16, enabled=device.type == "cuda"):

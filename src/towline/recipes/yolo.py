@@ -10,6 +10,7 @@ JSON in TOWLINE_SETTINGS; what is not given there is as in DEFAULTS. Needs ultra
 import json
 import os
 import random
+import shutil
 import sys
 from collections import Counter
 from pathlib import Path
@@ -143,7 +144,6 @@ def hold_back(splits):
     count = min(len(pictures) - 1, max(1, round(len(pictures) * SET["val_share"])))
     if count < 1:
         stop("one picture is too few: there must be one to train on and one to test on")
-    print(f"no val split: {count} of {len(pictures)} pictures are held back to test on")
     return {"train": sorted(pictures[count:]), "val": sorted(pictures[:count])}
 
 
@@ -153,7 +153,8 @@ def read_labels(pictures):
     for picture in pictures:
         try:
             lines = label_of(picture).read_text("utf-8").splitlines()
-            rows += [[float(word) for word in line.split()] for line in lines if line.strip()]
+            found = [[float(word) for word in line.split()] for line in lines if line.strip()]
+            rows += [row for row in found if len(row) >= 5 and 0 <= row[0] < 100_000]
             bare += not lines
         except FileNotFoundError:
             bare += 1
@@ -197,6 +198,8 @@ def prepare_yolo():
         splits = {**splits_of_folders(), **{k: v for k, v in splits.items() if k != "train"}}
     if not splits.get("train"):
         stop(f"no pictures to train on in {DATASET}")
+    if not {"val", "test"} & set(splits):
+        print(f"no val split: {SET['val_share']:.0%} of the pictures are held back to test on")
     splits = hold_back(splits)
     rows, bare = read_labels(splits["train"])
     if not rows:
@@ -257,19 +260,23 @@ def by_class(folder):
 def link_classes(splits):
     """A folder of links to the pictures as YOLO wants them: train/ and val/, classes below."""
     if "val" not in splits and "test" not in splits:
-        held = {name: hold_back({"train": files}) for name, files in splits["train"].items()}
+        print(f"no val split: {SET['val_share']:.0%} of each class are held back to test on")
+        held = {
+            name: hold_back({"train": files}) if len(files) > 1 else {"train": files, "val": []}
+            for name, files in splits["train"].items()
+        }
         splits = {
             split: {n: parts[split] for n, parts in held.items()} for split in ("train", "val")
         }
     splits = {"train": splits["train"], "val": splits.get("val") or splits["test"]}
     root = DATASET.parent / "yolo-classes"
+    shutil.rmtree(root, ignore_errors=True)
     for split, classes in splits.items():
         for name, files in classes.items():
             (root / split / name).mkdir(parents=True, exist_ok=True)
             for number, file in enumerate(files):
                 link = root / split / name / f"{number}-{file.name}"
-                if not link.exists():
-                    link.symlink_to(file)
+                link.symlink_to(file)
         print(f"{split}: " + ", ".join(f"{name} {len(files)}" for name, files in classes.items()))
     return root
 

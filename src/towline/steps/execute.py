@@ -58,7 +58,7 @@ def _request(ctx: Context, layout: RemoteLayout) -> dict[str, Any]:
         "TOWLINE_RUN_ID": ctx.run.id,
         "TOWLINE_DATASET": project.remote_dataset(layout),
         "TOWLINE_OUTPUT": layout.output,
-        "TOWLINE_SETTINGS": settings_json(project.settings()),
+        "TOWLINE_SETTINGS": settings_json(project.remote_settings(layout)),
         **({"VIRTUAL_ENV": venv} if venv else {}),
         **ctx.task.env,
     }
