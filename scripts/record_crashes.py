@@ -102,6 +102,7 @@ def record(python: str, name: str, kind: str, script: str, index: dict[str, dict
         )  # fmt: skip
     text = done.stdout.decode("utf-8", "replace").replace(folder, "/home/user/towline/run/code")
     text = text.replace(str(Path(python).parents[1]), "/home/user/venv")
+    text = text.replace(os.path.realpath(sys.base_prefix), "/usr")
     lacking = "No module named" in text and kind != "import_error"
     if done.returncode == 0 or lacking:
         print(f"{name}: not recorded ({'a module is lacking' if lacking else 'it ended well'})")

@@ -10,12 +10,16 @@ from towline import plan
 
 ROOT = Path(__file__).parent.parent
 SRC = ROOT / "src" / "towline"
-MODULES = sorted(path for path in SRC.rglob("*.py") if "demo_files" not in path.parts)
+USERS_SCRIPTS = {"demo_files", "recipes"}  # what users see and change, no part of the package
+MODULES = sorted(
+    path for path in SRC.rglob("*.py") if path.relative_to(SRC).parts[0] not in USERS_SCRIPTS
+)
 ONBOARD = sorted((SRC / "onboard").glob("*.py"))
 STEPS = ["acquire", "connect", "deliver", "equip", "execute", "follow", "gather", "release"]
 MOST_LINES = 320
 #: files that may be longer, each with the reason
 LONGER = {
+    "api.py": "the one place that joins ports and adapters",
     "store/journal.py": "every query in one place, so that the guarded writes can be read together",
 }
 

@@ -86,7 +86,9 @@ def test_a_sound_task_passes(base):
 @pytest.mark.parametrize(
     ("keys", "message"),
     [
-        ({"command": None}, "has no recipe"),
+        ({"command": None}, "the recipe yolo needs a dataset"),
+        ({"command": None, "framework": "jolo"}, "has no recipe; did you mean 'yolo'"),
+        ({"command": None, "dataset": "dataset", "settings": {"batsh": 1}}, "mean 'batch'"),
         ({"dataset": "none"}, "dataset: .*none does not exist"),
         ({"code": "none"}, "code: .*none does not exist"),
         ({"code": "train.py"}, "code: .*train.py is a file"),
@@ -127,3 +129,29 @@ def test_the_venv_is_named_by_all_that_makes_it_differ():
 def test_a_venv_with_local_parts_changes_with_the_code(line):
     assert requirements_key([line], "3.11", "code1") != requirements_key([line], "3.11", "code2")
     assert requirements_key([line], "3.11", None) == requirements_key([line], "3.11", None)
+
+
+def test_a_task_without_a_command_is_trained_by_its_recipe(base):
+    found = project(base, command=None, framework="tabular", dataset="one.csv", code=None)
+    found.check()
+    path = f"{LAYOUT.root}/recipe/tabular.py"
+    assert found.command(LAYOUT) == f"python {path}"
+    assert list(found.scripts(LAYOUT)) == [path]
+    assert found.settings()["epochs"] == 100
+    assert any(line.startswith("scikit-learn") for line in found.requirements())
+
+
+def test_requirements_of_the_task_are_added_to_its_recipe_s(base):
+    found = project(base, command=None, framework="tabular", requirements=["joblib", "lightgbm"])
+    assert found.requirements()[-1] == "lightgbm"
+    assert found.requirements().count("joblib") == 1
+    nothing = project(base, command=None, framework="tabular", requirements=[])
+    assert nothing.requirements() == []
+
+
+def test_settings_reach_a_command_as_they_are(base):
+    found = project(base, settings={"anything": 1}, framework="mine")
+    assert found.settings() == {"anything": 1}
+    assert found.command(LAYOUT) == "python train.py"
+    assert found.scripts(LAYOUT) == {}
+    assert found.requirements() == []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from towline.core.instance import Offer, RunId, rank
 from towline.core.redact import Redactor
 from towline.core.run import RunRecord, RunState, StepName, Wish, done_steps
 from towline.core.task import TaskSpec
+from towline.dataset.report import Report
 from towline.home import Home, RunFiles, load_config
 from towline.line import Line
 from towline.ports import Provider
@@ -27,6 +29,14 @@ from towline.transfer.scan import Scan
 _POLL_S = 0.1
 #: between two drivers of a run, the one that detaches and the one that takes over, nobody drives
 HANDOVER_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What was found before money is spent: what would be sent, and what the dataset is."""
+
+    scans: dict[str, Scan]
+    dataset: Report | None
 
 
 class Towline:
@@ -81,10 +91,8 @@ class Towline:
         self.check(task, base, results_root)
         return self.create(task, base, results_root)
 
-    def check(
-        self, task: TaskSpec, base: Path, results_root: Path | None = None
-    ) -> dict[str, Scan]:
-        """The first half of `start`: find what is wrong; nothing is stored. What would be sent.
+    def check(self, task: TaskSpec, base: Path, results_root: Path | None = None) -> Checked:
+        """The first half of `start`: find what is wrong; nothing is stored.
 
         Raises:
             SpecError: Names what, where, why, and what to do.
@@ -95,7 +103,7 @@ class Towline:
             message = f"image: instances of provider {provider.name} have neither docker nor podman"
             hint = "install one there, or take `image` out of the task"
             raise errors.SpecError(message, hint=hint)
-        return scans
+        return Checked(scans, starting.check_dataset(task, base, scans))
 
     async def plan(
         self, task: TaskSpec, base: Path, uplink_bytes_per_s: float | None = None
@@ -107,12 +115,13 @@ class Towline:
         """
         from towline.ssh.client import SshDialer  # noqa: PLC0415 - 0.3 s
 
-        scans = self.check(task, base)
+        checked = self.check(task, base)
         offers = await self.quote(task)
         address = offers[0].address
         way = await planning.uplink(uplink_bytes_per_s, address, SshDialer(), self.clock)
         features = self.provider(provider_name(task)).features
-        return await planning.plan(task, scans, offers, features, way)
+        found = await planning.plan(task, checked.scans, offers, features, way)
+        return {**found, "dataset": checked.dataset.data() if checked.dataset else None}
 
     def create(self, task: TaskSpec, base: Path, results_root: Path | None = None) -> RunRecord:
         """The second half of `start`: make the results folder and store a run of a checked task.

@@ -10,8 +10,9 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+from towline import recipe
 from towline.core.layout import RemoteLayout
-from towline.core.task import TaskSpec
+from towline.core.task import Scalar, TaskSpec
 from towline.errors import SpecError
 
 
@@ -63,12 +64,51 @@ class Project:
             return layout.dataset
         return f"{layout.dataset}/{dataset.name}"
 
+    @property
+    def recipe(self) -> recipe.Recipe | None:
+        """The recipe that trains, None where the task has a command of its own.
+
+        Raises:
+            SpecError: The framework has no recipe.
+        """
+        return None if self.task.command is not None else recipe.find(self.task.framework)
+
+    def settings(self) -> dict[str, Scalar]:
+        """The settings: a recipe's all with their values, else what the task says.
+
+        Raises:
+            SpecError: The recipe does not take them.
+        """
+        found = self.recipe
+        return dict(self.task.settings) if found is None else found.validated(self.task.settings)
+
+    def command(self, layout: RemoteLayout) -> str:
+        """What the instance runs: the task's own command, or the recipe's script."""
+        found = self.recipe
+        if self.task.command is not None or found is None:
+            return self.task.command or ""
+        return f"python {shlex.quote(_script_path(layout, found))}"
+
+    def scripts(self, layout: RemoteLayout) -> dict[str, str]:
+        """Text files that the instance needs besides what is uploaded, by their paths there."""
+        found = self.recipe
+        return {} if found is None else {_script_path(layout, found): found.script()}
+
     def requirements(self) -> list[str]:
         """Lines of the requirements, without comments; [] for none.
+
+        A recipe's own come first. An empty list in the task says that the instance has all it needs.
 
         Raises:
             SpecError: The file is missing or unreadable.
         """
+        found = self.recipe
+        if found is None or self.task.requirements == []:
+            return self._own_requirements()
+        needed = found.needs(self.settings())
+        return needed + [line for line in self._own_requirements() if line not in needed]
+
+    def _own_requirements(self) -> list[str]:
         wanted = self.task.requirements
         if wanted is None:
             return []
@@ -91,9 +131,11 @@ class Project:
         Raises:
             SpecError: Names what, where, why, and what to do.
         """
-        if self.task.command is None:
-            message = f"framework {self.task.framework or 'yolo'!r} has no recipe in this version"
-            raise SpecError(message, hint="give your own script: `command: python train.py`")
+        self.settings()
+        if self.recipe is not None and self.dataset is None:
+            message = f"the recipe {self.recipe.name} needs a dataset, and the task names none"
+            hint = "`towline train ./dataset`, or `dataset: ./dataset` in the task file"
+            raise SpecError(message, hint=hint)
         for key, path in (("dataset", self.dataset), ("code", self.code)):
             if path is not None and not path.exists():
                 message = f"{key}: {path} does not exist"
@@ -122,6 +164,10 @@ class Project:
 
     def _path(self, text: str | None) -> Path | None:
         return None if text is None else (self.base / Path(text).expanduser()).absolute()
+
+
+def _script_path(layout: RemoteLayout, found: recipe.Recipe) -> str:
+    return f"{layout.root}/recipe/{found.name}.py"
 
 
 def requirements_key(lines: list[str], python_version: str, code_sha256: str | None) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets as random
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from towline.core.instance import run_id_from
 from towline.core.redact import Redactor
 from towline.core.run import RunRecord, RunState
 from towline.core.task import TaskSpec
+from towline.dataset.report import Report
 from towline.project import Project
 from towline.store.journal import Store
 from towline.transfer.scan import Scan, scan
@@ -43,6 +45,27 @@ def check(
         name: scan(source, exclude=project.excluded(name))
         for name, source in project.sources().items()
     }
+
+
+def check_dataset(task: TaskSpec, base: Path, scans: Mapping[str, Scan]) -> Report | None:
+    """Look into the dataset of a checked task; None where it names none.
+
+    Raises:
+        SpecError: The task's recipe can't train on it.
+    """
+    from towline.dataset.check import check as look  # noqa: PLC0415 - not every command needs it
+
+    if "dataset" not in scans:
+        return None
+    project = Project(task, base, "", base)
+    name = None if project.recipe is None else project.recipe.name
+    report = look(scans["dataset"], name, project.settings())
+    if report.fatal:
+        first = report.fatal[0]
+        more = f" (and {len(report.fatal) - 1} more)" if len(report.fatal) > 1 else ""
+        text = f"dataset: {first}{more}" if first.path else f"{first}{more}"
+        raise errors.SpecError(text, hint=first.hint)
+    return report
 
 
 def create(

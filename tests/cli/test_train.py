@@ -172,7 +172,7 @@ BAD_TASKS = {
     "unknown key": ("command: make\ndatset: x\n", "towline.yaml:2: unknown key 'datset'; did you mean 'dataset'?"),
     "unknown inner key": ("command: make\nlimits:\n  max_costs: 3\n", "towline.yaml:3: unknown key 'limits.max_costs'; did you mean 'max_cost'?"),
     "no yaml": ("command: [\n", "not valid YAML"),
-    "no command": ("code: .\n", "no recipe"),
+    "no command": ("code: .\n", "needs a dataset"),
     "secret not set": ("command: make\nsecrets: [TL_NOT_SET]\n", "TL_NOT_SET"),
     "unknown provider": ("command: make\nresources: {provider: nosuch}\n", "nosuch"),
 }  # fmt: skip

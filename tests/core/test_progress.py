@@ -25,8 +25,23 @@ PROMISED = (
 
 
 def test_the_promised_json_line_is_read():
-    assert parse_line(PROMISED) == Progress(epoch=5, total_epochs=10, metrics={"loss": 0.23})
-    assert parse_line(PROMISED).data() == json.loads(PROMISED)["data"]
+    found = parse_line(PROMISED)
+    assert found == Progress(epoch=5, total_epochs=10, metrics={"loss": 0.23}, source="towline")
+    assert json.loads(PROMISED)["data"].items() <= found.data().items()
+
+
+def test_all_fields_of_the_json_line_are_read():
+    said = {
+        "epoch": 1,
+        "total_epochs": 4,
+        "step": 3,
+        "total_steps": 9,
+        "fraction": 0.3,
+        "eta_s": 60,
+    }
+    assert said.items() <= parse_line(report(**said)).data().items()
+    wrong = parse_line(report(fraction=1.5, eta_s=-1, step="3"))
+    assert wrong.fraction is wrong.eta_s is wrong.step is None
 
 
 @pytest.mark.parametrize(
@@ -80,7 +95,7 @@ def test_metrics_are_numbers_or_none():
 
 @pytest.mark.parametrize("metrics", [None, [], "loss", 3, True])
 def test_metrics_of_a_wrong_shape_are_left_out(metrics):
-    assert parse_line(report(epoch=1, metrics=metrics)) == Progress(epoch=1)
+    assert parse_line(report(epoch=1, metrics=metrics)) == Progress(epoch=1, source="towline")
 
 
 def test_a_metric_name_can_always_be_written_to_a_file():
@@ -138,15 +153,15 @@ def test_any_log_in_any_pieces_gives_the_same_events(log, sizes):
 def test_a_line_too_long_is_left_out_however_it_comes(length, piece):
     log = b"x" * length + b" epoch 1/2\nepoch 2/2\n"
     pieces = [log[n : n + piece] for n in range(0, len(log), piece)]
-    assert parsed(*pieces) == [Progress(epoch=2, total_epochs=2)]
+    assert parsed(*pieces) == [Progress(epoch=2, total_epochs=2, source="text")]
 
 
 def test_a_line_without_end_holds_no_memory():
     parser = ProgressParser()
     for _ in range(40):
         parser.feed(b"y" * 32_768)
-    assert len(parser._rest) <= 65_536
-    assert parser.feed(b" epoch 1/2\nepoch 2/2\n") == [Progress(epoch=2, total_epochs=2)]
+    assert len(parser._screen.rest) <= 65_536
+    assert [one.epoch for one in parser.feed(b" epoch 1/2\nepoch 2/2\n")] == [2]
 
 
 @settings(max_examples=300, deadline=None)

@@ -14,8 +14,18 @@ import subprocess
 import sys
 
 STATE = pathlib.Path(os.path.realpath(__file__)).parent / "stand-in"
-FLAGS = {"--rm", "--init", "--network=host", "--ipc=host"}
-VALUED = {"--name", "--volume", "--workdir", "--env", "--entrypoint", "--gpus", "--user"}
+FLAGS = {"--rm", "--network=host", "--ipc=host"}
+VALUED = {
+    "--name",
+    "--volume",
+    "--workdir",
+    "--env",
+    "--entrypoint",
+    "--gpus",
+    "--user",
+    "--security-opt",
+    "--stop-timeout",
+}
 
 
 def run(argv):

@@ -92,7 +92,9 @@ def installing(machine):
     (machine.bin / "uv").chmod(0o755)
     arm(machine, grace_s=1.6)
     frames, _made = machine.answer(
-        machine.open("equip", requirements=[], key="k", cwd=machine.layout.code)
+        machine.open(
+            "equip", requirements=["--no-index"], key="k", image=None, cwd=machine.layout.code
+        )
     )
     return len(frames), ended(machine), len(guards(machine))
 

@@ -2,13 +2,18 @@
 
 import os
 import stat
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
 from tests.onboard.machine import wait_for
 from tests.onboard.test_sides import Following
+from towline.core import causes
 from towline.onboard import machine as onboard_machine
+
+GROUPS = Path("/sys/fs/cgroup/memory")
 
 ROWS = """\
 0, NVIDIA H100 80GB HBM3, 550.54.15, 39102, 81559, 97, 61, 612.34
@@ -142,3 +147,42 @@ def test_version_1_of_control_groups_is_read_too(tmp_path, monkeypatch):
     )  # fmt: skip
     assert (sample["memory_bytes"], sample["memory_total_bytes"]) == (400000000, 500000000)
     assert sample["oom_kills"] >= 4
+
+
+@pytest.fixture
+def small_group():
+    """A real control group with 60 MB of memory; its folder."""
+    group = GROUPS / f"towline-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text("60000000")
+    except OSError as error:
+        pytest.skip(f"no control group can be made here: {error}")
+    yield group
+    wait_for(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+def test_a_real_kill_for_memory_is_told_from_the_kernels_count(here, small_group):
+    code = "import time; data = []\nwhile True: data.append(bytearray(1 << 20))"
+    here.start(
+        f"echo $$ > {small_group}/cgroup.procs; while [ ! -e go ]; do sleep 0.02; done;"
+        f" exec {sys.executable} -c '{code}'"
+    )
+    following = Following(here)
+    try:
+        following.until(lambda frames: any("machine" in one for one in frames))
+        (here.root / "code" / "go").touch()
+        following.to_the_end()
+        first, *_, last = [one["machine"] for one in following.frames if "machine" in one]
+        ended = following.result["exit"]
+        assert ended["signal"] == 9
+        assert last["memory_total_bytes"] < 61_000_000
+        cause = causes.find(
+            "", code=ended["code"], signum=9, machine=last,
+            oom_kills=last["oom_kills"] - first["oom_kills"],
+        )  # fmt: skip
+        assert cause.kind == "killed_for_memory"
+        assert "60.0 MB" in cause.message
+    finally:
+        following.close()

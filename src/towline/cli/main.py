@@ -22,6 +22,10 @@ _COMMANDS = {
     "Train": {
         "train": ("run", "Run a task: rent, upload, train, bring the model back, terminate."),
         "plan": ("plan", "Show what a run would send, take and cost; nothing is rented."),
+        "recipes": (
+            "recipes",
+            "List the trainings that need no script; show one's settings or source.",
+        ),
         "demo": ("run", "Train a real small model on this machine, with no account."),
     },
     "Look": {

@@ -34,7 +34,7 @@ def metrics(
     out: Out, run: str | None, *, source: str | None, as_csv: bool, wants_chart: bool,
     wanted: tuple[str, ...],
 ) -> None:  # fmt: skip
-    """Show what a training reported: each epoch's metrics, the best of them, and a chart."""
+    """Show what a training reported, as table and chart."""
     if source is not None:
         if run is not None:
             raise click.UsageError("give a RUN or --from, not both")
@@ -163,17 +163,14 @@ def _fitted(
 
 
 def _cells(rows: list[dict[str, Any]], names: list[str], best: dict[str, Any]) -> list[list[str]]:
-    places = [place for place in ("epoch", "step") if any(row[place] is not None for row in rows)]
-    head = [*(place.upper() for place in places), *names] if places else ["", *names]
+    there = (place for place in ("epoch", "step") if any(row[place] is not None for row in rows))
+    place = next(there, "")
     lines = [
-        [*(_count(row[place]) for place in places or ("epoch",)),
-         *(_value(row["metrics"], name) for name in names)]
-        for row in rows
-    ]  # fmt: skip
+        [_count(row.get(place)), *(_value(row["metrics"], name) for name in names)] for row in rows
+    ]
     if any(name in best for name in names):
-        blank = [""] * (max(1, len(places)) - 1)
-        lines.append(["best", *blank, *(_value_at(best.get(name)) for name in names)])
-    return [head, *lines]
+        lines.append(["best", *(_value_at(best.get(name)) for name in names)])
+    return [[place.upper(), *names], *lines]
 
 
 def _count(value: int | None) -> str:

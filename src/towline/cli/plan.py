@@ -10,6 +10,7 @@ import click
 
 from towline.cli.arguments import task_from, task_options
 from towline.cli.common import json_option, opened, path_text
+from towline.cli.data import dataset_lines
 from towline.cli.text import Out, table
 from towline.core.units import count_text, seconds_text, size_text, usd_text
 
@@ -58,6 +59,8 @@ def plan(out: Out, /, target: str | None, uplink: float | None, **given: Any) ->
 def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for one in found["send"]:
         yield from _labelled(one["name"].capitalize(), _sent_lines(one))
+        if one["name"] == "dataset" and found["dataset"]:
+            yield from _labelled("Contents", dataset_lines(found["dataset"]))
     yield from _labelled("Skipped", _skipped_lines(found["skipped"]))
     yield "On the line", _weight_text(found)
     yield "Uplink", _uplink_text(found)

@@ -17,7 +17,7 @@ from towline.cli.text import Out
 from towline.errors import SpecError
 
 if TYPE_CHECKING:
-    from towline.api import Towline
+    from towline.api import Checked, Towline
     from towline.core.run import RunRecord
     from towline.core.task import TaskSpec
 
@@ -37,12 +37,20 @@ def train(out: Out, /, target: str | None, **given: Any) -> int:
     task, base = task_from(target, given)
     _require_consent(given)
     with opened(out) as towline:
-        towline.check(task, base)
+        _show_dataset(out, towline.check(task, base))
         if not given["yes"] and not _agreed(out, towline, task):
             out.line("Nothing was rented.")
             return 2
         go = _detached if given["detach"] else _driven
         return _stored(out, towline, go, lambda: towline.create(task, base))
+
+
+def _show_dataset(out: Out, checked: Checked) -> None:
+    """Say what the dataset is, and what is odd in it, before anything is rented."""
+    from towline.cli.data import dataset_lines  # noqa: PLC0415 - `--help` needs none of it
+
+    lines = dataset_lines(checked.dataset.data()) if checked.dataset else []
+    out.lines([f"{'  ' if number else 'Dataset: '}{line}" for number, line in enumerate(lines)])
 
 
 @click.command()

@@ -52,10 +52,14 @@ class Words:
                 return _aside(event)
 
     def _is_news(self, data: dict[str, Any]) -> bool:
-        """Whether a report is worth a line: it has metrics, a new epoch, or a good step forward."""
+        """Whether a report is worth a line: an epoch's metrics, a new epoch, a good step forward."""
         epoch, done = data.get("epoch"), data.get("fraction") or 0.0
-        if not data.get("metrics") and epoch == self._said[0] and done - self._said[1] < _STEP:
-            return False
+        step, total = data.get("step"), data.get("total_steps")
+        is_amid = bool(step and total and step < total)
+        if is_amid or not data.get("metrics"):
+            is_new = not is_amid and epoch != self._said[0]
+            if not is_new and abs(done - self._said[1]) < _STEP:
+                return False
         self._said = (epoch, done)
         return True
 

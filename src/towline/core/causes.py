@@ -11,6 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from towline.core.units import size_text
+
 _ANSI = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 _LONGEST = 300
 _LAST_LINES = 30
@@ -274,7 +276,7 @@ def _out_of_memory(machine: dict[str, Any] | None, oom_kills: int) -> Cause | No
     total = sample.get("memory_total_bytes")
     if not oom_kills and not (total and used >= _NEARLY * total):
         return None
-    size = f" of {total / 1e9:.1f} GB" if total else ""
+    size = f" of {size_text(total)}" if total else ""
     return Cause(
         kind="killed_for_memory",
         message=f"the kernel killed it because the instance's memory{size} was used up",

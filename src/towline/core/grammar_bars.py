@@ -25,16 +25,19 @@ _BAR = re.compile(
     r"(?:,\s*([^\],]*))?(?:,\s*([^\]]*))?\]?",
     re.ASCII,
 )
-_EPOCH = re.compile(r"\bepochs?\b\W{0,3}(\d{1,9})(?:\s*(?:/|of)\s*(\d{1,9}))?", re.I | re.ASCII)
-_EPOCHS = re.compile(r"^\W*epochs?\W*$", re.I)
+_EPOCH = re.compile(
+    r"\bepochs?\b\W{0,3}(\d{1,9})(?:\s*(?:/|of)\s*(\d{1,9}))?", re.IGNORECASE | re.ASCII
+)
+_EPOCHS = re.compile(r"^\W*epochs?\W*$", re.IGNORECASE)
 _OTHER = re.compile(
     r"sanity|valid|\bval\b|\btest|predict|eval|writing|loading|saving|download|upload|\bmap\b|token"
     r"|scan|fetch|resolv|cach|filter|extract|generat|prepar|process|shard|creat|cast|pack|truncat"
     r"|infer|import|convert|inference|\.(?:bin|pt|pth|zip|json|gz|tar|txt|safetensors|h5|csv)\b",
-    re.I,
+    re.IGNORECASE,
 )
-_PREFIX = re.compile(r"^.*[\]|}:]\s(?=\S)")
-_LIGHTNING = re.compile(r"v_num=")
+_SAID_EPOCH = re.compile(r"\bepoch=(\d{1,9})(?![\d.])", re.ASCII)
+_MOST_BARS = 8
+_LONGEST_NAME = 40
 
 
 def read(line: str, memory: Memory) -> tuple[list[Seen], str]:
@@ -44,7 +47,7 @@ def read(line: str, memory: Memory) -> tuple[list[Seen], str]:
     while (at := line.find("%|", end)) >= 0:
         found = _BAR.match(line, at)
         if not found:
-            return seen, "" if end == 0 else line[end:]
+            return seen, line[end:]
         front = line[end:at].rstrip("0123456789.")
         one = _bar(front[-200:], found, memory)
         if one is not None:
@@ -72,12 +75,7 @@ def _bar(front: str, found: re.Match[str], memory: Memory) -> Seen | None:
         progress = _steps_bar(desc, (done, whole), left, said, memory)
     if progress is None:
         return None
-    report = _with(progress, metrics)
-    return Seen(report, frame=True, elapsed_s=elapsed)
-
-
-def _with(progress: Progress, metrics: dict[str, float | None]) -> Progress:
-    return Progress(**(progress.data() | {"metrics": metrics}))
+    return Seen(progress.with_metrics(metrics), frame=True, elapsed_s=elapsed)
 
 
 def _epoch_bar(
@@ -120,7 +118,7 @@ def _steps_bar(
     memory["last_bar"] = whole
     if state.get("over") or (state.get("total") not in (None, whole)):
         return None
-    name = "steps" if not desc else "steps " + desc[:40].lower()
+    name = "steps" if not desc else "steps " + desc[:_LONGEST_NAME].lower()
     if not state and not _is_largest(name, whole, memory):
         return None
     restarts = _restarts(name, done, whole, memory)
@@ -137,14 +135,14 @@ def _steps_bar(
 
 
 def _said_epoch(said: str, memory: Memory) -> int | None:
-    found = re.search(r"\bepoch=(\d{1,9})(?![\d.])", said, re.ASCII)
+    found = _SAID_EPOCH.search(said)
     return counted(memory, "epoch=", int(found[1])) if found else None
 
 
 def _is_largest(name: str, whole: int, memory: Memory) -> bool:
     """Whether a bar of this name has the largest total so far: the others are validations."""
     largest = memory.setdefault("largest", {})
-    if name not in largest and len(largest) >= 8:
+    if name not in largest and len(largest) >= _MOST_BARS:
         del largest[next(iter(largest))]
     largest[name] = max(whole, largest.get(name, 0))
     return bool(whole >= largest[name])
@@ -154,7 +152,7 @@ def _restarts(name: str, done: int, whole: int, memory: Memory) -> bool:
     """Whether a bar of this name ran to its end before: then it is one of each epoch."""
     ended = memory.setdefault("ended", {})
     if done >= whole > 0:
-        if name not in ended and len(ended) >= 8:
+        if name not in ended and len(ended) >= _MOST_BARS:
             del ended[next(iter(ended))]
         ended.setdefault(name, 1)
         return bool(ended[name] > 1)

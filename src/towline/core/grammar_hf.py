@@ -5,29 +5,31 @@ from __future__ import annotations
 import math
 import re
 
-from towline.core.reading import NUMBER, Memory, Progress, Seen, number, share
+from towline.core.reading import NUMBER, Memory, Progress, Rule, Seen, number, share
 
 _MAPPING = re.compile(r"\{'[^{}]{1,4000}\}")
 _ITEM = re.compile(r"'([^'\s]{1,80})':\s*'?(" + NUMBER + r")'?(?=\s*[,}])", re.ASCII)
-_TOTALS = re.compile(r"^\W*(?:\S+ )?\s*(Num Epochs|Total optimization steps)\s*=\s*([\d,]{1,12})", re.ASCII)
+_TOTALS = re.compile(
+    r"^\W*(?:\S+ )?\s*(Num Epochs|Total optimization steps)\s*=\s*([\d,]{1,12})", re.ASCII
+)
 _NOT_METRICS = re.compile(r"^epoch$|_runtime$|_per_second$|^total_flos$|^step$")
 _MARKS = frozenset({"loss", "learning_rate", "grad_norm"})
 
 
-def read(line: str, memory: Memory) -> list[Seen] | None:
-    """Read a mapping of metrics, or a total of the log's opening."""
-    if "{'" in line and "'epoch'" in line and (found := _MAPPING.search(line)):
-        return _logged(dict(_ITEM.findall(found[0])), memory)
-    if "Num Epochs" in line or "Total optimization" in line:
-        if total := _TOTALS.match(line):
-            state = memory.setdefault("hf", {})
-            key = "epochs" if total[1] == "Num Epochs" else "total"
-            state[key] = int(total[2].replace(",", "") or 0) or None
-            return []
-    return None
+def _total(line: str, memory: Memory) -> list[Seen] | None:
+    """A total of the log's opening."""
+    total = _TOTALS.match(line)
+    if total is None:
+        return None
+    key = "epochs" if total[1] == "Num Epochs" else "total"
+    memory.setdefault("hf", {})[key] = int(total[2].replace(",", "") or 0) or None
+    return []
 
 
-def _logged(values: dict[str, str], memory: Memory) -> list[Seen] | None:
+def _logged(line: str, memory: Memory) -> list[Seen] | None:
+    """A mapping of figures."""
+    found = _MAPPING.search(line)
+    values: dict[str, str] = dict(_ITEM.findall(found[0])) if found else {}
     epoch = number(values.get("epoch", ""))
     if epoch is None or not 0 <= epoch < 10**9:
         return None
@@ -44,3 +46,10 @@ def _logged(values: dict[str, str], memory: Memory) -> list[Seen] | None:
         epoch=at, total_epochs=total, fraction=fraction, metrics=metrics, source="huggingface"
     )
     return [Seen(progress)]
+
+
+RULES: tuple[Rule, ...] = (
+    ("'epoch'", _logged),
+    ("Num Epochs", _total),
+    ("Total optimization steps", _total),
+)

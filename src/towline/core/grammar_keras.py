@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 
-from towline.core.reading import Memory, Progress, Seen, pairs, part, share
+from towline.core.reading import Memory, Progress, Rule, Seen, pairs, part, share
 
 _EPOCH = re.compile(r"^Epoch (\d{1,9})/(\d{1,9})\s*$", re.ASCII)
 _BAR = re.compile(
-    r"^\s*(\d{1,9})/(\d{1,9})\s+(?:\[[=>.\s]*\]\s+|[━\s]*)?(?P<plain>- )?(?:ETA: )?[\d:]+m?s?\b(.*)$",
+    r"^\s*(\d{1,9})/(\d{1,9})\s+(?:\[[=>.\s]*\] (?:- )?|[━\s]*(?P<plain>- )?)(?:ETA: )?[\d:]+m?s?\b(.*)$",
     re.ASCII,
 )
-_PACE = re.compile(r"^\s*(?:-?\s*)?[\d.]+(?:us|µs|ms|s)/(?:step|epoch|sample)|^\s*- \w+: ", re.ASCII)
+_PACE = re.compile(
+    r"^\s*(?:-?\s*)?[\d.]+(?:us|\u00b5s|ms|s)/(?:step|epoch|sample)|^\s*- \w+: ", re.ASCII
+)
 
 
-def read(line: str, memory: Memory) -> list[Seen] | None:
-    """Read an epoch's title or a bar."""
-    if title := _EPOCH.match(line):
-        return _begin(int(title[1]), int(title[2]), memory)
+def _bar(line: str, memory: Memory) -> list[Seen] | None:
     bar = _BAR.match(line)
     if bar is None or not _PACE.match(bar[4]):
         return None
@@ -28,11 +27,9 @@ def read(line: str, memory: Memory) -> list[Seen] | None:
     if state["full"] and (done < whole or whole != state["full"]):
         state |= {"epoch": None, "full": 0}  # its own evaluation has begun
     if state["epoch"] is None:
-        return _untitled(done == whole, metrics, state)
+        return _untitled(metrics, state) if done == whole else []  # else it evaluates
     if done == whole:
         state["full"] = whole
-    if bar["plain"]:
-        state["over"] = True
     progress = Progress(
         epoch=state["epoch"],
         total_epochs=state["total"],
@@ -47,7 +44,9 @@ def read(line: str, memory: Memory) -> list[Seen] | None:
     return [Seen(progress, frame=not bar["plain"])]
 
 
-def _begin(epoch: int, total: int, memory: Memory) -> list[Seen] | None:
+def _title(line: str, memory: Memory) -> list[Seen] | None:
+    title = _EPOCH.match(line)
+    epoch, total = (int(title[1]), int(title[2])) if title else (0, 0)
     if epoch == 0:
         return None  # Keras counts from 1: another's title
     state = memory.setdefault("keras", {})
@@ -58,10 +57,11 @@ def _begin(epoch: int, total: int, memory: Memory) -> list[Seen] | None:
     return [Seen(at, frame=True)]
 
 
-def _untitled(is_done: bool, metrics: dict[str, float | None], state: Memory) -> list[Seen]:  # noqa: FBT001
-    """A bar without an epoch's title: of a fit with one epoch if it validates, else evaluation."""
-    if state["titled"] or not is_done or not any(name.startswith("val_") for name in metrics):
+def _untitled(metrics: dict[str, float | None], state: Memory) -> list[Seen]:
+    """A full bar without an epoch's title: of a fit with one epoch if it validates."""
+    if state["titled"] or not any(name.startswith("val_") for name in metrics):
         return []
-    return [
-        Seen(Progress(epoch=1, total_epochs=1, fraction=1.0, metrics=metrics, source="keras"))
-    ]
+    return [Seen(Progress(epoch=1, total_epochs=1, fraction=1.0, metrics=metrics, source="keras"))]
+
+
+RULES: tuple[Rule, ...] = (("Epoch ", _title), (" - ", _bar))

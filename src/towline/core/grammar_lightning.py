@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from towline.core.reading import Memory, Progress, Seen, pairs, part, share
+from towline.core.reading import Memory, Progress, Rule, Seen, pairs, part, share
 
 _RICH = re.compile(
     r"Epoch (\d{1,9})/(-?\d{1,9})\s+[━╸╺\s]*(\d{1,9})/(\d{1,9})\s+[\d:]+ • [-\d:]+\s*\S*(.*)$",
@@ -13,19 +13,20 @@ _RICH = re.compile(
 _STOPPED = re.compile(r"`Trainer\.fit` stopped: `max_epochs=(\d{1,9})` reached", re.ASCII)
 
 
-def read(line: str, memory: Memory) -> list[Seen] | None:
-    """Read a frame of the rich bar, or the line that says that all epochs are over."""
-    if "•" in line and (bar := _RICH.search(line)):
-        return _bar(bar)
-    if "Trainer.fit" in line and (end := _STOPPED.search(line)):
-        total = int(end[1])
-        memory["total"] = total
-        done = Progress(epoch=total, total_epochs=total, fraction=1.0, source="lightning")
-        return [Seen(done, frame=True)]
-    return None
+def _stopped(line: str, memory: Memory) -> list[Seen] | None:
+    end = _STOPPED.search(line)
+    if end is None:
+        return None
+    total = int(end[1])
+    memory["total"] = total
+    done = Progress(epoch=total, total_epochs=total, fraction=1.0, source="lightning")
+    return [Seen(done, frame=True)]
 
 
-def _bar(bar: re.Match[str]) -> list[Seen]:
+def _rich(line: str, _memory: Memory) -> list[Seen] | None:
+    bar = _RICH.search(line)
+    if bar is None:
+        return None
     epoch, done, whole = int(bar[1]) + 1, int(bar[3]), int(bar[4])
     last = int(bar[2])
     total = last + 1 if last >= 0 else None  # max_epochs=-1: as long as it may
@@ -39,3 +40,6 @@ def _bar(bar: re.Match[str]) -> list[Seen]:
         source="lightning",
     )
     return [Seen(progress, frame=True)]
+
+
+RULES: tuple[Rule, ...] = (("•", _rich), ("`Trainer.fit`", _stopped))

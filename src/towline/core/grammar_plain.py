@@ -1,67 +1,42 @@
-"""Lines that people print themselves: `epoch k/n loss=v`; nanoGPT, nanochat, fastai; towline's JSON."""
+"""Lines that people print themselves: `epoch k/n loss=v`, `val Loss: v Acc: v`."""
 
 from __future__ import annotations
 
-import json
 import re
-from typing import Any
 
 from towline.core.reading import (
     MOST_COUNT,
-    NUMBER,
     Memory,
     Progress,
+    Rule,
     Seen,
     counted,
-    number,
     pairs,
     part,
-    seconds,
     share,
 )
 
-_OF = re.compile(r"\bepochs?\s*[:=#\[(]*\s*(\d{1,9})\s*(?:/|of)\s*(\d{1,9})(?![\d.])", re.I | re.ASCII)
-_ALONE = re.compile(r"\bepochs?\s*[:=#\[(]*\s*(\d{1,9})(?![\d.%]|\s*/)\b", re.I | re.ASCII)
-_STEP = re.compile(r"\b(?:step|batch|iter(?:ation)?)s?\b\W{0,3}(\d{1,9})\s*(?:/|of)\s*(\d{1,9})", re.I | re.ASCII)
+_OF = re.compile(
+    r"(?<![\w?&/=.-])epochs?\s*[:=#\[(]*\s*(\d{1,9})\s*(?:/|of)\s*(\d{1,9})(?![\d.])",
+    re.IGNORECASE | re.ASCII,
+)
+_ALONE = re.compile(
+    r"(?<![\w?&/=.-])epochs?\s*[:=#\[(]*\s*(\d{1,9})(?![\d.%]|\s*/)\b", re.IGNORECASE | re.ASCII
+)
+_STEP = re.compile(
+    r"\b(?:step|batch|iter(?:ation)?)s?\b\W{0,3}(\d{1,9})\s*(?:/|of)\s*(\d{1,9})",
+    re.IGNORECASE | re.ASCII,
+)
 _ASIDE = re.compile(
-    r"improv|sav(?:e|ing)|best|restor|stopp|reached|found|checkpoint|load|resum|skip|after|from epoch|warm", re.I
+    r"improv|sav(?:e|ing)|best|restor|stopp|reached|found|checkpoint|load|resum|skip|after|from epoch|warm",
+    re.IGNORECASE,
 )
 _MNIST = re.compile(r"^Train Epoch: (\d{1,9}) \[(\d{1,12})/(\d{1,12}) \(\d+%\)\]\s+(.*)$", re.ASCII)
-_PHASE = re.compile(r"^(train|val|valid|validation|test|eval)\w*:?\s+(\S.*)$", re.I)
-_NANO_STEP = re.compile(rf"^step (\d{{1,9}}): train loss ({NUMBER}), val loss ({NUMBER})$", re.ASCII)
-_NANO_ITER = re.compile(rf"^iter (\d{{1,9}}): loss ({NUMBER}), time ", re.ASCII)
-_CHAT = re.compile(r"^step (\d{1,9})/(\d{1,9}) \([\d.]+%\) \| (.*)$", re.ASCII)
-_CHAT_VALID = re.compile(rf"^Step (\d{{1,9}}) \| Validation bpb: ({NUMBER})", re.ASCII)
-_CHAT_ETA = re.compile(r"\beta: ([\d.]+)m\b", re.ASCII)
-_FASTAI_HEADER = re.compile(r"^epoch\s+train_loss\s+(\S.*?)\s+time\s*$")
-_FASTAI_ROW = re.compile(rf"^(\d{{1,9}})\s+((?:(?:{NUMBER}|None|#na#)\s+)+)(\d+:\d\d(?::\d\d)?)\s*$", re.ASCII)
-_FASTAI_BAR = re.compile(r"^Epoch (\d{1,9})/(\d{1,9}) : \|[^|]*\| [\d.]+% \[(\d{1,9})/(\d{1,9}) ", re.ASCII)
+_PHASE = re.compile(r"^(train|val|valid|validation|test|eval)\w*:?\s+(\S.*)$", re.IGNORECASE)
 
 
-def read(line: str, memory: Memory) -> list[Seen] | None:
-    """Read one of these lines."""
-    if "tep" in line or "iter" in line:
-        seen = _nano(line)
-        if seen is not None:
-            return seen
-    if "train_loss" in line and (header := _FASTAI_HEADER.match(line)):
-        memory["fastai"] = {"columns": ["train_loss", *header[1].split()[:40]], "total": None, "whole": 0}
-        return []
-    if memory.get("fastai") and (seen := _fastai(line, memory["fastai"])) is not None:
-        return seen
-    if "poch" in line or "POCH" in line:
-        return _epoch(line, memory)
-    return _phase(line, memory)
-
-
-# -- epochs ---------------------------------------------------------------------------------------
-
-
-def _epoch(line: str, memory: Memory) -> list[Seen] | None:
-    if found := _MNIST.match(line):
-        return _mnist(found, memory)
-    if found := _OF.search(line):
-        return _of(found, line, memory)
+def _alone(line: str, memory: Memory) -> list[Seen] | None:
+    """`epoch k` with figures."""
     found = _ALONE.search(line)
     if found is None or _ASIDE.search(line):
         return None
@@ -81,8 +56,11 @@ def _epoch(line: str, memory: Memory) -> list[Seen] | None:
     return [Seen(at, frame=step is not None)]
 
 
-def _of(found: re.Match[str], line: str, memory: Memory) -> list[Seen]:
+def _of(line: str, memory: Memory) -> list[Seen] | None:
     """`epoch k/n`, with or without figures, with or without a step of the epoch."""
+    found = _OF.search(line)
+    if found is None:
+        return None
     said, total = int(found[1]), int(found[2])
     rest = line[: found.start()] + " " + line[found.end() :]
     step = _STEP.search(rest)
@@ -93,21 +71,32 @@ def _of(found: re.Match[str], line: str, memory: Memory) -> list[Seen]:
     epoch = counted(memory, "plain", said)
     total = max(total + int((memory.get("bases") or {}).get("last", 0)), epoch)
     memory["plain"] = [epoch, total]
-    done = part(int(step[1]), int(step[2])) if step else float(bool(metrics))
     at = Progress(
         epoch=epoch,
         total_epochs=total,
         step=int(step[1]) if step else None,
         total_steps=int(step[2]) if step else None,
-        fraction=share(epoch, total, done),
+        fraction=_share(epoch, total, step, metrics),
         metrics=metrics,
         source="text",
     )
     return [Seen(at, frame=step is not None or not metrics)]
 
 
-def _mnist(found: re.Match[str], memory: Memory) -> list[Seen]:
+def _share(
+    epoch: int, total: int, step: re.Match[str] | None, metrics: dict[str, float | None]
+) -> float | None:
+    """What is done: with figures an epoch is over; a title alone may stand before or behind it."""
+    if step:
+        return share(epoch, total, part(int(step[1]), int(step[2])))
+    return share(epoch, total) if metrics else None
+
+
+def _mnist(line: str, memory: Memory) -> list[Seen] | None:
     """PyTorch's example: `Train Epoch: 1 [640/60000 (1%)]  Loss: v`."""
+    found = _MNIST.match(line)
+    if found is None:
+        return None
     epoch = counted(memory, "plain", int(found[1]))
     memory["plain"] = [epoch, None]
     done, whole = (min(int(text), MOST_COUNT) for text in (found[2], found[3]))
@@ -131,107 +120,10 @@ def _phase(line: str, memory: Memory) -> list[Seen] | None:
     return [Seen(at)]
 
 
-# -- steps ----------------------------------------------------------------------------------------
-
-
-def _nano(line: str) -> list[Seen] | None:
-    """nanoGPT's and nanochat's lines."""
-    if found := _NANO_STEP.match(line):
-        metrics = {"train_loss": number(found[2]), "val_loss": number(found[3])}
-        return [Seen(Progress(step=int(found[1]), metrics=metrics, source="nanogpt"))]
-    if found := _NANO_ITER.match(line):
-        loss = {"loss": number(found[2])}
-        return [Seen(Progress(step=int(found[1]), metrics=loss, source="nanogpt"), frame=True)]
-    if found := _CHAT_VALID.match(line):
-        bpb = {"val_bpb": number(found[2])}
-        return [Seen(Progress(step=int(found[1]), metrics=bpb, source="nanochat"))]
-    if not (found := _CHAT.match(line)):
-        return None
-    step, total, eta = int(found[1]), int(found[2]), _CHAT_ETA.search(found[3])
-    loss = re.search(rf"\bloss: ({NUMBER})", found[3], re.ASCII)
-    at = Progress(
-        step=step,
-        total_steps=total,
-        fraction=part(step, total),
-        eta_s=float(eta[1]) * 60 if eta and number(eta[1]) is not None else None,
-        metrics={"loss": number(loss[1])} if loss else {},
-        source="nanochat",
-    )
-    return [Seen(at, frame=True)]
-
-
-# -- fastai ---------------------------------------------------------------------------------------
-
-
-def _fastai(line: str, table: Memory) -> list[Seen] | None:
-    """A row of its table, which counts from 0, or a frame of its bar, which counts from 1."""
-    if bar := _FASTAI_BAR.match(line):
-        epoch, total, done, whole = (int(text) for text in bar.groups())
-        table["total"], table["whole"] = total, max(whole, table["whole"])
-        if whole < table["whole"]:
-            return []  # its validation
-        fraction = share(epoch, total, part(done, whole))
-        at = Progress(epoch=epoch, total_epochs=total, step=done, total_steps=whole, fraction=fraction, source="fastai")
-        return [Seen(at, frame=True)]
-    row = _FASTAI_ROW.match(line)
-    if row is None:
-        return [] if line.startswith("Epoch ") and line.rstrip().endswith(":") else None
-    epoch, total = int(row[1]) + 1, table["total"]
-    metrics = {n: number(v) for n, v in zip(table["columns"], row[2].split(), strict=False) if v not in ("None", "#na#")}
-    fraction = share(epoch, total)
-    return [Seen(Progress(epoch=epoch, total_epochs=total, fraction=fraction, metrics=metrics, source="fastai"))]
-
-
-# -- towline's own --------------------------------------------------------------------------------
-
-
-def read_json(line: str) -> Seen | None:
-    """Read towline's own line: `{"type": "progress", "data": {...}}`."""
-    try:
-        value = json.loads(line)
-    except (ValueError, RecursionError):
-        return None  # not ours: just a line that begins with a brace
-    data = value.get("data") if isinstance(value, dict) and value.get("type") == "progress" else None
-    if not isinstance(data, dict):
-        return None
-    metrics = data.get("metrics")
-    fraction, eta_s = _amount(data.get("fraction")), _amount(data.get("eta_s"))
-    return Seen(
-        Progress(
-            epoch=_count(data.get("epoch")),
-            total_epochs=_count(data.get("total_epochs")),
-            step=_count(data.get("step")),
-            total_steps=_count(data.get("total_steps")),
-            fraction=fraction if fraction is not None and fraction <= 1.0 else None,
-            eta_s=eta_s,
-            metrics=json_metrics(metrics if isinstance(metrics, dict) else {}),
-            source="towline",
-        )
-    )
-
-
-def json_metrics(values: dict[Any, Any]) -> dict[str, float | None]:
-    """The numbers of a JSON object; what is no number is left out."""
-    return {
-        str(name).encode("utf-8", "replace").decode(): number(str(value))  # "\\ud800" is no text
-        for name, value in values.items()
-        if isinstance(value, int | float | str) and _is_number(value)
-    }
-
-
-def _is_number(value: float | str) -> bool:
-    try:
-        float(value)
-    except (ValueError, OverflowError):
-        return False
-    return not isinstance(value, bool)
-
-
-def _count(value: Any) -> int | None:
-    ok = isinstance(value, int | float) and not isinstance(value, bool)
-    return int(value) if ok and 0 <= value < MOST_COUNT else None
-
-
-def _amount(value: Any) -> float | None:
-    ok = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if ok and 0 <= value < MOST_COUNT else None
+RULES: tuple[Rule, ...] = (
+    ("Train Epoch: ", _mnist),
+    ("poch", _of),
+    ("POCH", _of),
+    ("poch", _alone),
+    ("oss", _phase),
+)

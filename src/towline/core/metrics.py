@@ -100,8 +100,11 @@ def _position(
 def _timed(known: dict[str, Any], said: dict[str, Any], at: float) -> dict[str, Any]:
     """Note when how much was done: what is left is judged by it."""
     done = said.get("fraction")
-    if done is None and (done := share(known | said)) is None:
-        return said
+    if done is None:
+        if (done := share(known | said)) is None:
+            return said
+        if said.get("epoch") is None or said["epoch"] >= (known.get("epoch") or 0):
+            done = max(done, known.get("fraction") or 0.0)  # a bar may have been further
     first = known.get("first")
     if first is None or first[1] > done:
         first = [at, done]

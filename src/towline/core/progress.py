@@ -17,6 +17,9 @@ from towline.core import (
     grammar_keras,
     grammar_lightning,
     grammar_plain,
+    grammar_scripts,
+    grammar_sklearn,
+    grammar_towline,
     grammar_ultralytics,
     grammar_vision,
     screen,
@@ -26,19 +29,25 @@ from towline.core.reading import Memory, Progress, Seen
 
 __all__ = ["Progress", "ProgressParser", "parse_line"]
 
-_TEXT_LIMIT = 4 * 1024  # a longer line that is not JSON is no progress; this bounds a grammar's cost
+_TEXT_LIMIT = (
+    4 * 1024
+)  # a longer line that is not JSON is no progress; this bounds a grammar's cost
 _KEY_LIMIT = 96
 _RANK = re.compile(r"^\s*\[(?:rank|default)(\d+)\]:\s?", re.ASCII)
-_GRAMMARS = (
-    grammar_ultralytics.read,
-    grammar_keras.read,
-    grammar_lightning.read,
-    grammar_hf.read,
-    grammar_boosting.read,
-    grammar_vision.read,
-    grammar_plain.read,
+_RULES = (
+    *grammar_ultralytics.RULES,
+    *grammar_keras.RULES,
+    *grammar_lightning.RULES,
+    *grammar_hf.RULES,
+    *grammar_boosting.RULES,
+    *grammar_sklearn.RULES,
+    *grammar_vision.RULES,
+    *grammar_scripts.RULES,
+    *grammar_plain.RULES,  # last: the habits that many share
 )
-_KERAS_FRAME = re.compile(rb"(\d+)/(\d+)")
+_ROW = re.compile(rb"\s*\d+\s+[\d.-]")  # of a table whose header came before
+_BARS = (b"|", b" \xe2\x94")  # what follows the percent of a drawn bar
+_KERAS_FRAME = re.compile(rb"(\d{1,9})/(\d{1,9})(?!\d)")
 
 
 class ProgressParser:
@@ -49,6 +58,7 @@ class ProgressParser:
         carried = json.loads(json.dumps(state or {}))
         self._memory: Memory = carried.get("memory", {})
         self._bar = str(carried.get("bar", "")).encode("latin-1", "replace")  # the last frame's key
+        self._thinner = thinning.Thinner(carried.get("thinner"))
         self._screen = screen.Screen()
 
     def feed(self, data: bytes) -> list[Progress]:
@@ -68,56 +78,62 @@ class ProgressParser:
         """Read what the last line left without a break, and tell what was held back."""
         last = self._screen.end()
         told = self._read(last) if last and self._is_promising(last) else []
-        return told + thinning.rest(self._memory)
+        return told + self._thinner.rest()
 
     def state(self) -> dict[str, Any]:
         """What another parser needs to go on from a line's start: small, and JSON."""
-        carried = {"memory": self._memory, "bar": self._bar.decode("latin-1")}
+        carried = {
+            "memory": self._memory,
+            "thinner": self._thinner.state(),
+            "bar": self._bar.decode("latin-1"),
+        }
         return dict(json.loads(json.dumps(carried)))
 
     def _is_promising(self, segment: bytes) -> bool:
         """Whether a segment can be progress, and is not one more frame with the same percent."""
         at = segment.find(b"%")
-        if at > 0:
+        if at > 0 and segment.startswith(_BARS, at + 1):
             key = segment[: at + 1]
         elif b"/step" in segment:
             key = _keras_key(segment)
         else:
-            return (
-                b"poch" in segment
-                or b"\t" in segment
-                or b"oss" in segment
-                or b"{" in segment
-                or b"ter" in segment
-                or b"tep" in segment
-                or b"POCH" in segment
-                or b"all" in segment
-                or b"Acc" in segment
-                or b"AP" in segment
-                or b"mages" in segment
-                or b"score" in segment
-                or b"tree" in segment
-                or (b":" not in segment[:3] and segment[:40].lstrip()[:1].isdigit())
-            )
-        if key == self._bar and not key.endswith(b"100%"):
+            return _has_sign(segment)
+        if key and key == self._bar and not key.endswith(b"100%"):
             return False
         self._bar = key if len(key) <= _KEY_LIMIT else b""
         return True
 
     def _read(self, segment: bytes) -> list[Progress]:
-        return [
-            progress
-            for seen in _sightings(segment, self._memory)
-            for progress in thinning.offer(seen, self._memory)
-        ]
+        seen = _sightings(segment, self._memory)
+        return [progress for one in seen for progress in self._thinner.offer(one)] if seen else []
+
+
+def _has_sign(line: bytes) -> bool:
+    """Whether a line without a percent has a word or a form that lines of progress have."""
+    return (
+        b"oss" in line
+        or b"poch" in line
+        or b"\t" in line
+        or b"{" in line
+        or b"tep" in line
+        or b"ter" in line
+        or b"all" in line
+        or b"POCH" in line
+        or b"Acc@" in line
+        or b"lass" in line
+        or b"(AP)" in line
+        or b"tree" in line
+        or b"score" in line
+        or _ROW.match(line) is not None
+    )
 
 
 def _keras_key(segment: bytes) -> bytes:
     """The percent of a Keras frame; a full one has none, for the last of them has more figures."""
     found = _KERAS_FRAME.search(segment)
-    if not found or found[1] == found[2] or len(found[2]) > 9 or not int(found[2]):
+    if not found or found[1] == found[2] or not int(found[2]):
         return b""
-    return b"k%d/%d" % (int(found[1][:9]) * 100 // int(found[2]), int(found[2]))
+    return b"k%d/%d" % (int(found[1]) * 100 // int(found[2]), int(found[2]))
 
 
 def parse_line(raw: bytes) -> Progress | None:
@@ -136,19 +152,22 @@ def _sightings(segment: bytes, memory: Memory) -> list[Seen]:
             return []  # the first process tells the same
         line = line[prefix.end() :]
     if line.lstrip().startswith('{"') and '"progress"' in line:
-        one = grammar_plain.read_json(line.strip())
+        one = grammar_towline.read(line.strip())
         return [one] if one else []
     if len(line) > _TEXT_LIMIT:
         return []
     seen: list[Seen] = []
     if "%|" in line:
+        if (table := grammar_ultralytics.drawn(line, memory)) is not None:
+            return table
         seen, line = grammar_bars.read(line, memory)
     return seen + _text(line, memory) if line else seen
 
 
 def _text(line: str, memory: Memory) -> list[Seen]:
-    for read in _GRAMMARS:
-        seen = read(line, memory)
-        if seen is not None:
-            return seen
+    for sign, read in _RULES:
+        if sign in line:
+            seen = read(line, memory)
+            if seen is not None:
+                return seen
     return []

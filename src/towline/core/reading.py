@@ -1,13 +1,15 @@
 """What the grammars of progress have in common: their result, and small readers of numbers.
 
-Pure. A grammar is a function `read(line, memory)`: a clean line of text and a small JSON mapping
-that it may write to; a list of what it saw, None when the line is not its own.
+Pure. A grammar is a list of rules: a piece of text that its lines have, and a function that reads
+such a line. It gets the clean line and a small JSON mapping that it may write to; it returns what
+it saw, None when the line is not its own.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -44,6 +46,20 @@ class Progress:
         """JSON form, as `events` and `status` show it."""
         return {field: getattr(self, field) for field in self.__dataclass_fields__}
 
+    def with_metrics(self, metrics: dict[str, float | None]) -> Progress:
+        """The same report with other figures."""
+        return Progress(
+            epoch=self.epoch,
+            total_epochs=self.total_epochs,
+            step=self.step,
+            total_steps=self.total_steps,
+            fraction=self.fraction,
+            eta_s=self.eta_s,
+            metrics=metrics,
+            at=self.at,
+            source=self.source,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Seen:
@@ -57,6 +73,9 @@ class Seen:
     progress: Progress
     frame: bool = False
     elapsed_s: float | None = None
+
+
+Rule = tuple[str, Callable[[str, Memory], list[Seen] | None]]
 
 
 def number(text: str) -> float | None:

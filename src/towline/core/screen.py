@@ -11,9 +11,9 @@ import re
 SEGMENT_LIMIT = 64 * 1024  # a longer one is no progress
 # colours, cursor moves and erasing; window titles and links; other two-byte escapes
 _ESCAPES = re.compile(
-    r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,2048}(?:\x07|\x1b\\)|[@-Z\\^_=>()78][0B]?)"
+    rb"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]{0,2048}(?:\x07|\x1b\\)|[@-Z\\^_=>()78][0B]?)"
 )
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\u200b\ufeff]")
+_CONTROLS = bytes(code for code in (*range(32), 127) if code not in b"\t\x1b")
 
 
 class Screen:
@@ -43,7 +43,6 @@ class Screen:
 
 def text(segment: bytes) -> str:
     """A segment as text without escape sequences."""
-    line = segment.decode("utf-8", "replace")
-    if "\x1b" in line:
-        line = _ESCAPES.sub("", line)
-    return _CONTROLS.sub("", line)
+    if b"\x1b" in segment:
+        segment = _ESCAPES.sub(b"", segment).replace(b"\x1b", b"")
+    return segment.translate(None, _CONTROLS).decode("utf-8", "replace")

@@ -9,130 +9,169 @@ from __future__ import annotations
 
 from typing import Any
 
-from towline.core.reading import Memory, Progress, Seen
+from towline.core.reading import Progress, Seen
 
 _EVERY_ROW = 1000  # so many rows are all told; of more, one in n/500, and the last
 _SECONDS = 5.0
 _BEHIND = 5  # so many frames in a row of an earlier epoch mean that it began anew
+_MOST_NAMES = 200
+_UNTOLD = object()
+
+#: what has to change for a frame to be news: of the whole training, or of a bar, in percent
+_Key = tuple[str, int]
 
 
-def offer(seen: Seen, memory: Memory) -> list[Progress]:
-    """Take what was read; give back what is to be told now."""
-    state = memory.setdefault("thin", {})
-    return _frame(seen, state) if seen.frame else _row(seen.progress, state)
+class Thinner:
+    """Takes all that was read; gives back what is to be told."""
 
+    def __init__(self, state: dict[str, Any] | None = None) -> None:
+        state = state or {}
+        self._held = _progress(state.get("held"))  # the last frame: its figures are told at the end
+        self._full = _progress(state.get("full"))  # the last frame that was told with all figures
+        self._late = _progress(state.get("late"))  # the last row, where it was not told
+        self._known: dict[str, float | None] = state.get("known") or {}  # told, by metric
+        self._epoch: int | None = state.get("epoch")
+        self._key: _Key | None = tuple(state["key"]) if state.get("key") else None
+        self._clock: float | None = state.get("clock")
+        self._behind: int = state.get("behind", 0)
+        self._rows: int = state.get("rows", 0)
 
-def rest(memory: Memory) -> list[Progress]:
-    """What is held, at the end of the log."""
-    state = memory.setdefault("thin", {})
-    told = _release(state)
-    if late := state.pop("late", None):
-        told.append(Progress(**late))
-    return told
+    def state(self) -> dict[str, Any]:
+        """All of it, as JSON."""
+        return {
+            "held": self._held and self._held.data(),
+            "full": self._full and self._full.data(),
+            "late": self._late and self._late.data(),
+            "known": dict(self._known),
+            "epoch": self._epoch,
+            "key": self._key and list(self._key),
+            "clock": self._clock,
+            "behind": self._behind,
+            "rows": self._rows,
+        }
 
+    def offer(self, seen: Seen) -> list[Progress]:
+        """Take what was read; give back what is to be told now."""
+        return (
+            self._frame(seen.progress, seen.elapsed_s) if seen.frame else self._row(seen.progress)
+        )
 
-# -- frames ---------------------------------------------------------------------------------------
+    def rest(self) -> list[Progress]:
+        """What is held, at the end of the log."""
+        late, self._late = self._late, None
+        return self._release() + ([late] if late else [])
 
+    # -- frames -----------------------------------------------------------------------------------
 
-def _frame(seen: Seen, state: Memory) -> list[Progress]:
-    now = seen.progress
-    if _is_stray(now, state):
-        return []
-    told = _release(state) if _is_other(now, state.get("held")) else []
-    state["held"] = now.data()
-    key = _key(now)
-    if _is_news(now, key, seen.elapsed_s, state):
-        known = state.setdefault("told", {})
-        fresh = {n: v for n, v in now.metrics.items() if n not in known or known[n] != v}
-        told.append(Progress(**(now.data() | {"metrics": fresh})))
-        state |= {"epoch": now.epoch, "key": key, "clock": seen.elapsed_s, "source": now.source}
-        state["whole"] = fresh == now.metrics and now.data()
-        _remember(fresh, state)
-    return told
+    def _frame(self, now: Progress, elapsed_s: float | None) -> list[Progress]:
+        key = _key(now)
+        if self._is_stray(now, key):
+            return []
+        held = self._held
+        if now.step == 0 and held is not None and now.source in {"lightning", "tqdm"}:
+            now = self._settled(now, held)
+        told: list[Progress] = []
+        if held is not None and (held.epoch != now.epoch or held.source != now.source):
+            told = self._release()
+        self._held = now
+        epoch = self._epoch if now.epoch is None else now.epoch
+        if not self._is_news(now, key, epoch, elapsed_s):
+            return told
+        known = self._known
+        fresh = {n: v for n, v in now.metrics.items() if known.get(n, _UNTOLD) != v}
+        is_full = len(fresh) == len(now.metrics)
+        self._key, self._clock, self._epoch = key, elapsed_s, epoch
+        self._full = now if is_full else None
+        self._remember(fresh)
+        told.append(now if is_full else now.with_metrics(fresh))
+        return told
 
-
-def _key(now: Progress) -> list[Any]:
-    """What has to change for a frame to be news."""
-    if now.fraction is not None:
-        return ["%", int(now.fraction * 100 + 1e-9)]
-    if now.step is not None and now.total_steps:
-        return ["step", now.step * 100 // now.total_steps]
-    return ["", 0]
-
-
-def _is_news(now: Progress, key: list[Any], elapsed_s: float | None, state: Memory) -> bool:
-    before = state.get("key")
-    if before is None or now.epoch != state.get("epoch") or before[0] != key[0]:
-        return True
-    if key == before:
-        return False
-    if key[0] == "%":
-        return bool(key[1] > before[1] or before[1] >= 100 or now.epoch is not None)
-    clock = state.get("clock")
-    if elapsed_s is not None and clock is not None and elapsed_s >= clock:
-        return bool(elapsed_s - clock >= _SECONDS)
-    return bool(key[1] // 10 != before[1] // 10)
-
-
-def _is_stray(now: Progress, state: Memory) -> bool:
-    """Whether a frame tells of an earlier moment: another process's, or a validation's."""
-    epoch, key = state.get("epoch"), state.get("key")
-    if now.epoch is None or epoch is None or now.epoch >= epoch:
-        state["behind"] = 0
-        if now.epoch != epoch or now.fraction is None or key is None or key[0] != "%":
+    def _is_news(
+        self, now: Progress, key: _Key, epoch: int | None, elapsed_s: float | None
+    ) -> bool:
+        before = self._key
+        if before is None or epoch != self._epoch:
+            return True
+        if key == before or not key[0]:
             return False
-        return bool(int(now.fraction * 100 + 1e-9) < key[1] < 100)
-    state["behind"] = state.get("behind", 0) + 1
-    return bool(state["behind"] < _BEHIND)
+        if before[0] != key[0]:
+            return True
+        if key[0] == "%":
+            return key[1] > before[1] or before[1] >= 100 or now.epoch is not None  # noqa: PLR2004
+        if elapsed_s is not None and self._clock is not None and elapsed_s >= self._clock:
+            return elapsed_s - self._clock >= _SECONDS
+        return key[1] // 10 != before[1] // 10
+
+    def _is_stray(self, now: Progress, key: _Key) -> bool:
+        """Whether a frame tells of an earlier moment: another process's, or a validation's."""
+        if now.epoch is None or self._epoch is None or now.epoch >= self._epoch:
+            self._behind = 0
+            if now.epoch not in {None, self._epoch} or self._key is None:
+                return False
+            return key[0] == self._key[0] == "%" and key[1] < self._key[1] < 100  # noqa: PLR2004
+        self._behind += 1
+        return self._behind < _BEHIND
+
+    def _settled(self, now: Progress, held: Progress) -> Progress:
+        """A frame of a bar that has just been set back: its figures are the last epoch's still."""
+        if held.epoch is not None and now.epoch in {held.epoch, held.epoch + 1} and now.metrics:
+            self._held = held.with_metrics(held.metrics | now.metrics)
+        return self._held if self._held and now.epoch == held.epoch else now.with_metrics({})
+
+    def _release(self) -> list[Progress]:
+        """The held frame with all its figures, unless they have been told."""
+        held, self._held = self._held, None
+        if held is None or not held.metrics or held == self._full:
+            return []
+        self._full = held
+        self._remember(held.metrics)
+        return [held]
+
+    def _remember(self, metrics: dict[str, float | None]) -> None:
+        self._known.update(metrics)
+        while len(self._known) > _MOST_NAMES:
+            del self._known[next(iter(self._known))]
+
+    # -- rows -------------------------------------------------------------------------------------
+
+    def _row(self, now: Progress) -> list[Progress]:
+        """Figures that stand; the frame held of the same epoch is one with them."""
+        told: list[Progress] = []
+        held = self._held
+        if held is not None and held.epoch is not None:
+            if held.epoch == now.epoch and held.source == now.source:
+                self._full, self._held = held, None
+                now = _joined(held, now)
+            else:
+                told = self._release()
+        if now.epoch is not None:
+            self._epoch = now.epoch
+        if now.fraction is not None:
+            self._key = _key(now)
+        self._behind = 0
+        self._remember(now.metrics)
+        self._rows = rows = self._rows + 1
+        if rows <= _EVERY_ROW or rows % (rows // (_EVERY_ROW // 2)) == 0:
+            self._late = None
+            told.append(now)
+        else:
+            self._late = now
+        return told
 
 
-def _is_other(now: Progress, held: dict[str, Any] | None) -> bool:
-    """Whether a frame is of another epoch than the one held, which is over then."""
-    return held is not None and (held["epoch"] != now.epoch or held["source"] != now.source)
-
-
-def _release(state: Memory) -> list[Progress]:
-    """The held frame with all its figures, unless they have been told."""
-    held = state.pop("held", None)
-    if not held or not held["metrics"] or held == state.get("whole"):
-        return []
-    _remember(held["metrics"], state)
-    return [Progress(**held)]
-
-
-def _remember(metrics: dict[str, Any], state: Memory) -> None:
-    known = state.setdefault("told", {})
-    known |= metrics
-    while len(known) > 200:
-        del known[next(iter(known))]
-
-
-# -- rows -----------------------------------------------------------------------------------------
-
-
-def _row(now: Progress, state: Memory) -> list[Progress]:
-    """Figures that stand; the frame held of the same epoch is one with them."""
-    told: list[Progress] = []
-    held = state.get("held")
-    if held and _belong(held, now):
-        state.pop("held")
-        more = {name: held[name] for name in ("step", "total_steps", "total_epochs", "fraction")}
-        said = {name: value for name, value in now.data().items() if value is not None}
-        now = Progress(**(more | said | {"metrics": held["metrics"] | now.metrics}))
-    elif held and held["epoch"] is not None:
-        told = _release(state)
-    state |= {"epoch": now.epoch if now.epoch is not None else state.get("epoch"), "behind": 0}
-    _remember(now.metrics, state)
+def _key(now: Progress) -> _Key:
     if now.fraction is not None:
-        state |= {"key": _key(now)}
-    state["rows"] = rows = state.get("rows", 0) + 1
-    if rows <= _EVERY_ROW or rows % (rows // (_EVERY_ROW // 2)) == 0:
-        state.pop("late", None)
-        return [*told, now]
-    state["late"] = now.data()
-    return told
+        return "%", int(now.fraction * 100 + 1e-9)
+    if now.step is not None and now.total_steps:
+        return "step", now.step * 100 // now.total_steps
+    return "", 0
 
 
-def _belong(held: dict[str, Any], row: Progress) -> bool:
-    same = held["epoch"] is not None and held["epoch"] == row.epoch
-    return bool(same and held["source"] == row.source)
+def _joined(held: Progress, row: Progress) -> Progress:
+    """A row with what only the frame before it says."""
+    said = {name: value for name, value in row.data().items() if value is not None}
+    return Progress(**(held.data() | said | {"metrics": held.metrics | row.metrics}))
+
+
+def _progress(data: dict[str, Any] | None) -> Progress | None:
+    return Progress(**data) if data else None

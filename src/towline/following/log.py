@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 from towline.context import Context
 from towline.core.stream import LogPart, LogStream
@@ -24,7 +24,9 @@ class LogKeeper:
         fact = ctx.facts().get("log") or {"offset": 0, "size_bytes": 0}
         self._file = _open_log(ctx, fact)
         self.offset: int = fact["offset"]  # where reading begins on the instance
-        self._stream = LogStream(ctx.redactor, fact["offset"], fact["size_bytes"])
+        self._stream = LogStream(
+            ctx.redactor, fact["offset"], fact["size_bytes"], fact.get("parser")
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -46,7 +48,11 @@ class LogKeeper:
             self._file.write(part.clean)
             self._file.flush()
             self._note_time(self._file.tell())
-        fact = {"offset": part.offset, "size_bytes": part.size_bytes}
+        fact = {
+            "offset": part.offset,
+            "size_bytes": part.size_bytes,
+            "parser": part.parser_state,
+        }
         self._reports.record({"log": fact}, [one.data() for one in part.progress])
 
     def _note_time(self, size_bytes: int) -> None:
@@ -58,13 +64,13 @@ class LogKeeper:
                 times.write(json.dumps({"at": now, "size_bytes": size_bytes}).encode() + b"\n")
 
 
-def _open_log(ctx: Context, log_fact: dict[str, int]) -> BinaryIO:
+def _open_log(ctx: Context, log_fact: dict[str, Any]) -> BinaryIO:
     """Open the local log at its recorded size; what a dead driver wrote beyond is read again."""
     fd = os.open(ctx.files.log, os.O_RDWR | os.O_CREAT, 0o600)
     file = os.fdopen(fd, "r+b")
-    size = log_fact["size_bytes"]
+    size: int = log_fact["size_bytes"]
     if file.seek(0, os.SEEK_END) < size:  # lost with the power: the instance still has all of it
-        log_fact.update(offset=0, size_bytes=0)
+        log_fact.update(offset=0, size_bytes=0, parser=None)
         size = 0
     file.truncate(size)
     file.seek(size)

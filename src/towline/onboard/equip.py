@@ -26,8 +26,9 @@ _COMPLAINS = re.compile(r"\W*(error|no solution)", re.IGNORECASE)
 def equip(request, pipe):
     """Make or reuse the venv for ``requirements`` (lines), named by ``key``.
 
-    With ``image``, in a container of it, which sees that image's packages. Its output goes home as DATA frames. Returns {"venv", "cached", "tool", "shared"}: "shared" names
-    the frameworks that are the machine's own.
+    With ``image``, in a container of it, which sees that image's packages. Its output goes home as
+    DATA frames. Returns {"venv", "cached", "tool", "shared"}: "shared" names the frameworks that
+    are the machine's own.
 
     Raises:
         Refusal: "equip", with the installer's own reason.
@@ -74,11 +75,19 @@ def _make(venv, listed, request, pipe):
     return {"tool": "uv" if uv else "pip", "shared": own["frameworks"]}
 
 
+# The image's own pip will do where it has one: Debian's Python can't give a venv one of its own.
+_VENV_INSIDE = """
+python3 -m pip --version >/dev/null 2>&1 && without=--without-pip
+exec python3 -m venv $without --system-site-packages "$1"
+"""
+
+
 def _make_inside(venv, listed, request, pipe):
     program = container.tool()
+    container.remove(request["root"], request["run"])  # of an attempt that was cut short
     python = os.path.join(venv, "bin", "python")
     for argv in (
-        ["python3", "-m", "venv", "--system-site-packages", venv],
+        ["/bin/sh", "-c", _VENV_INSIDE, "towline", venv],
         [python, "-m", "pip", "install", "--progress-bar", "off", "-r", listed],
     ):
         _run(container.inside(program, request, argv), request["cwd"], pipe)

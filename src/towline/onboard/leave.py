@@ -20,8 +20,7 @@ def leave(request, _pipe):
     """
     control = control_folder(request)
     start.close_window(request["session"])
-    if os.path.exists(os.path.join(control, "container.json")):
-        container.remove(request["run"])
+    container.remove(request["root"], request["run"])
     job = daemon.read_json(os.path.join(control, "job.json"))
     if job is not None and daemon.born(job["pid"]) == job["born"]:
         daemon.signal_group(job["pid"], signal.SIGKILL)

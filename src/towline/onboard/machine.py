@@ -26,6 +26,7 @@ class Machine:
     def __init__(self, folder, pid=None):
         self._folder = folder
         self._pid = pid or os.getpid()
+        self._groups = []
         self._ticks = None
         self._smi = find_tool("nvidia-smi")
         self._query = None
@@ -66,7 +67,9 @@ class Machine:
 
     def sample(self):
         """One sample; sizes in bytes, memory of GPUs in MiB, fractions of 1."""
-        used, total = _memory(self._pid)
+        # those of a process that is dead already are still there to be asked
+        self._groups = list(_memory_groups(self._pid)) or self._groups
+        used, total = _memory(self._groups)
         disk = _room(self._folder)
         return {
             "at": time.time(),
@@ -77,7 +80,7 @@ class Machine:
             "disk_free_bytes": disk[0],
             "disk_total_bytes": disk[1],
             "shm_free_bytes": _room("/dev/shm")[0],  # noqa: S108 - asked for its size only
-            "oom_kills": _oom_kills(self._pid),
+            "oom_kills": _oom_kills(self._groups),
             "gpus": self._gpus,
             "gpu_error": self._gpu_error,
         }
@@ -138,13 +141,13 @@ def _room(folder):
     return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
 
-def _memory(pid):
-    """(used, all) bytes, by the tightest limit that holds for a process."""
+def _memory(groups):
+    """(used, all) bytes, by the tightest limit of a process's control groups."""
     rows = _table("/proc/meminfo")
     rows = {name.rstrip(":"): size * _KIB for name, size in rows.items()}
     total = rows.get("MemTotal")
     used = None if total is None else total - rows.get("MemAvailable", rows.get("MemFree", 0))
-    for folder in _memory_groups(pid):
+    for folder in groups:
         limit = _count(folder, "memory.max", "memory.limit_in_bytes")
         if limit is not None and limit < _NO_LIMIT and (total is None or limit < total):
             usage = _count(folder, "memory.current", "memory.usage_in_bytes") or 0
@@ -172,10 +175,10 @@ def _cached(folder):
     return rows.get("total_inactive_file", rows.get("inactive_file", 0))
 
 
-def _oom_kills(pid):
+def _oom_kills(groups):
     """How often the kernel has killed for want of memory, where this process can see it."""
     paths = ["/proc/vmstat"]
-    for folder in _memory_groups(pid):
+    for folder in groups:
         paths += [folder + "/memory.events", folder + "/memory.oom_control"]
     counts = [_table(path).get("oom_kill") for path in paths]
     return max([count for count in counts if count is not None] or [None])

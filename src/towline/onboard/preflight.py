@@ -11,6 +11,7 @@ from .inspect import find_tool
 _LIST_S = 60
 _TRY_S = 180  # the first use of a GPU builds caches
 _ALIVE_EVERY_S = 5.0
+_TOOL_FAILED = (125, 126)  # exit statuses of docker and podman when nothing could run inside
 
 # How a script finds what is installed, without importing it (which takes seconds) and in any Python 3.
 VERSION_OF = """
@@ -79,14 +80,23 @@ print("\\n" + json.dumps({"device": tf.config.list_physical_devices("GPU")[0].na
 def preflight(request, pipe):
     """List the frameworks of the training's Python and try each on the GPU, where there is one.
 
-    Request: venv (or None), env (the task's), gpu (whether to try), image (or None), cwd. Returns {"frameworks": {name:
-    {"version", "cuda", and after a try "works", "error", "device"}}}.
+    Request: venv (or None), env (the task's), gpu (whether to try), image (or None), cwd. Returns
+    {"frameworks": {name: {"version", "cuda", and after a try "works", "error", "device"}}}.
+
+    Raises:
+        Refusal: "equip": no container can be made.
     """
     env = dict(os.environ, PYTHONUNBUFFERED="1")
     env.update(request["env"])
+    program = container.tool() if request["image"] else None
 
     def run(script, limit_s):
-        return _run(_command(request, script), env, limit_s, pipe)
+        said, error, code = _run(_command(program, request, script), env, limit_s, pipe)
+        if program and code in _TOOL_FAILED:
+            raise container.refusal(program, request, error)
+        if program and code is None:
+            container.remove(request["root"], request["run"])
+        return said, error
 
     frameworks = run(_LIST, _LIST_S)[0] or {}
     for name, facts in sorted(frameworks.items()):
@@ -96,18 +106,18 @@ def preflight(request, pipe):
     return {"frameworks": frameworks}
 
 
-def _command(request, script):
+def _command(program, request, script):
     """The script in the training's Python, as its command will find that."""
     python = os.path.join(request["venv"], "bin", "python") if request["venv"] else None
-    if not request["image"]:
+    if program is None:
         own = python or find_tool("python") or find_tool("python3") or sys.executable
         return [own, "-c", script]
     argv = [python or "python3", "-c", script]
-    return container.inside(container.tool(), request, argv, env=sorted(request["env"]))
+    return container.inside(program, request, argv, sorted(request["env"]))
 
 
 def _run(argv, env, limit_s, pipe):
-    """Run a script: (what its last line says, None), or (None, why it failed)."""
+    """Run a script: what its last line says, why it failed, its exit status (None: timed out)."""
     process = subprocess.Popen(
         argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
     )
@@ -121,14 +131,15 @@ def _run(argv, env, limit_s, pipe):
             if waited >= limit_s:
                 process.kill()
                 process.communicate()
-                return None, "it timed out after %d s" % limit_s
+                return None, "it timed out after %d s" % limit_s, None
             pipe.send_json(wire.JSON, {"alive": True})
-    if process.returncode != 0:
-        return None, _last_line(err, process.returncode)
+    code = process.returncode
+    if code != 0:
+        return None, _last_line(err, code), code
     try:
-        return json.loads(out.decode("utf-8", "replace").splitlines()[-1]), None
+        return json.loads(out.decode("utf-8", "replace").splitlines()[-1]), None, 0
     except (ValueError, IndexError):
-        return None, "its answer makes no sense: %r" % out[-200:]
+        return None, "its answer makes no sense: %r" % out[-200:], 0
 
 
 def _last_line(err, code):

@@ -5,7 +5,7 @@ Files in the control folder, in the order they appear:
   job.json         pid and birth of the training, written by the training's own process before it
                    turns into the user's command: without it the command never began
   supervisor.lock  held while the supervisor lives
-  container.json   only of a training in a container: what `leave` has to remove
+  container.json   only of a training in a container: which tool has made it
   exit.json        exit code and the nonce itself, which no job knows: written by rename
 """
 
@@ -29,7 +29,8 @@ def start(request, _pipe):
     """Start the command unless it was started before; returns `state` either way.
 
     Request: command, env, secrets, path_first (folders), links ([link, target]), cwd,
-    output, log, nonce, session, image (or None), gpu.
+    output, log, nonce, session, image (or None), gpu,
+    scripts ({path: text}).
     """
     control = control_folder(request)
     deadline = time.monotonic() + _ACKNOWLEDGE_S
@@ -106,7 +107,6 @@ def _launch(control, request, fd):
     program = None
     if request["image"]:
         program = container.tool()
-        daemon.write_json(os.path.join(control, "container.json"), {"tool": program})
     _mark_start(control, request)
     _prepare_folders(request)
     if daemon.daemonize(fd):
@@ -126,6 +126,10 @@ def _mark_start(control, request):
 def _prepare_folders(request):
     for folder in (request["cwd"], request["output"]):
         os.makedirs(folder, mode=0o700, exist_ok=True)
+    for path, text in request.get("scripts", {}).items():  # a recipe's, by the side of the code
+        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(text.encode("utf-8"))
     for link, target in request["links"]:  # a dataset that lies inside the code at home
         if not os.path.lexists(link):
             os.makedirs(os.path.dirname(link), mode=0o700, exist_ok=True)
@@ -153,7 +157,7 @@ def _supervise(control, request, lock_fd, program):
             _become_job(control, request, log, program)  # never returns
         status = os.waitpid(pid, 0)[1]
         if program is not None:
-            container.remove(request["run"])  # it outlives a killed client
+            container.remove(request["root"], request["run"])  # it outlives a killed client
         daemon.signal_group(pid, signal.SIGTERM)  # what the command left in the background
         signum = status & 0x7F
         code = 128 + signum if signum else status >> 8
@@ -190,9 +194,7 @@ def _argv(request, program):
         shell = shutil.which("bash") or "/bin/sh"
         return [shell, "-c", request["command"]]
     names = list(_OWN_ENV) + sorted(request["env"]) + sorted(request["secrets"])
-    script = 'PATH="${VIRTUAL_ENV:+$VIRTUAL_ENV/bin:}$PATH"; export PATH\n' + request["command"]
-    argv = ["/bin/sh", "-c", script]
-    return container.inside(program, request, argv, container.name_of(request["run"]), names)
+    return container.command(program, request, names)
 
 
 def _environment(request):

@@ -9,6 +9,7 @@ from towline import errors
 from towline.context import Context
 from towline.core.layout import RemoteLayout
 from towline.core.run import StepName
+from towline.recipe import settings_json
 
 
 async def look(ctx: Context) -> dict[str, Any] | None:
@@ -57,11 +58,13 @@ def _request(ctx: Context, layout: RemoteLayout) -> dict[str, Any]:
         "TOWLINE_RUN_ID": ctx.run.id,
         "TOWLINE_DATASET": project.remote_dataset(layout),
         "TOWLINE_OUTPUT": layout.output,
+        "TOWLINE_SETTINGS": settings_json(project.settings()),
         **({"VIRTUAL_ENV": venv} if venv else {}),
         **ctx.task.env,
     }
     return {
-        "command": ctx.task.command,
+        "command": project.command(layout),
+        "scripts": project.scripts(layout),
         "env": env,
         "secrets": ctx.secrets,
         "path_first": [*([f"{venv}/bin"] if venv else []), f"{layout.control}/bin"],
