@@ -110,7 +110,7 @@ PROJECTS = {
         ),
         Project(
             name="yolo", package="ultralytics", last=3, total=3,
-            metrics=("train/box_loss", "metrics/mAP50"), model="output/train/weights/best.pt",
+            metrics=("train/box_loss", "metrics/mAP50(B)"), model="output/train/weights/best.pt",
             borrows=("ultralytics/make_data.py", "ultralytics/check.py"), recipe=True,
         ),
     )

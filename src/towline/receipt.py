@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from towline.core import metrics
+from towline.core import standing
 from towline.core.run import Attempt, Outcome, RunRecord, RunState, StepName, next_step
 
 if TYPE_CHECKING:
@@ -125,12 +125,12 @@ def _progress(
 ) -> dict[str, Any]:
     said = facts.get("progress") or {}
     if said.get("fraction") is None:
-        said = {**said, "fraction": metrics.share(said)}
+        said = {**said, "fraction": standing.share(said)}
     started = _result(attempts, StepName.EXECUTE).get("started_at")
     is_training = "training" not in facts and run.state is RunState.ACTIVE
     keys = ("epoch", "total_epochs", "step", "total_steps", "fraction")
     return {key: said.get(key) for key in keys} | {
-        "eta_s": metrics.eta_s(said, started, now) if is_training else None,
+        "eta_s": standing.eta_s(said, started, now) if is_training else None,
         "metrics": said.get("metrics") or {},
     }
 

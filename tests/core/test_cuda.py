@@ -41,6 +41,14 @@ def test_nothing_to_say_when_all_fits():
     assert judge(CPU_TORCH, [], {}, gpu_wanted=False) == []
 
 
+def test_a_second_framework_that_fails_ends_nothing_while_one_works():
+    works = {"version": "2.13.0", "cuda": "12.8", "works": True, "error": None}
+    fails = {"version": "0.11.2", "cuda": "12", "works": False, "error": "it timed out"}
+    found = only({"torch": works, "jax": fails}, [H100], {}, gpu_wanted=True)
+    assert "jax 0.11.2" in found.message
+    assert not found.fatal
+
+
 def test_a_build_without_cuda_beside_a_gpu():
     asked = only(CPU_TORCH, [H100], {}, gpu_wanted=True)
     assert asked.fatal

@@ -354,6 +354,15 @@ def test_habits_of_tutorials():
     log = "Epoch 0/24\n----------\ntrain Loss: 0.58 Acc: 0.69\nval Loss: 0.25 Acc: 0.89\n"
     assert (last(log).epoch, last(log).total_epochs) == (1, 25)
     assert last(log).metrics == {"val_loss": 0.25, "val_acc": 0.89}
+    log = "Epoch 7/9\nTrain Loss: 0.5 | Val Loss: 0.4 | Val Acc: 80.5%\n"
+    assert (last(log).epoch, last(log).metrics) == (
+        7,
+        {"train_loss": 0.5, "val_loss": 0.4, "val_acc": 80.5},
+    )
+    one = last("Epoch 3/9 - Training Loss: 0.5, Validation Loss: 0.4, lr: 1e-3\n")
+    assert one.metrics == {"train_loss": 0.5, "val_loss": 0.4, "lr": 0.001}
+    log = "Train Epoch: 1 [0/9 (0%)]\tLoss: 0.2\n\nTest set: Average loss: 0.05, Accuracy: 98/100 (98%)\n"
+    assert last(log).metrics["test_loss"] == 0.05
     assert [one.epoch for one in events("epoch 0 loss=1\nepoch 1 loss=0.5\n")] == [1, 2]
     assert [
         one.epoch for one in events("epoch 1: loss 1\nepoch 1: loss=1\nepoch: 2, loss=0.5\n")

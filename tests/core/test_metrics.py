@@ -16,13 +16,6 @@ def report(metrics=None, **data):
     return {"epoch": None, "total_epochs": None, "step": None, "metrics": metrics or {}, **data}
 
 
-def newest(*reports):
-    known = None
-    for at, data in enumerate(reports, 1):
-        known = metrics.newest(known, data, 100.0 + at, ORDER)
-    return known
-
-
 def rows(*reports):
     made = metrics.rows([(float(at), one) for at, one in enumerate(reports)], ORDER)
     return [(row["epoch"], row["step"], row["metrics"]) for row in made]
@@ -45,7 +38,12 @@ def test_two_names_of_one_metric_have_one_key(one, other):
 
 @pytest.mark.parametrize(
     ("one", "other"),
-    [("val/box_loss", "train/box_loss"), ("mAP50", "mAP50-95"), ("loss", "val_loss")],
+    [
+        ("val/box_loss", "train/box_loss"),
+        ("mAP50", "mAP50-95"),
+        ("loss", "val_loss"),
+        ("metrics/mAP50(B)", "metrics/mAP50(M)"),
+    ],
 )
 def test_different_metrics_have_different_keys(one, other):
     assert metrics.key(one) != metrics.key(other)
@@ -54,90 +52,6 @@ def test_different_metrics_have_different_keys(one, other):
 def test_no_name_is_too_odd_for_a_key():
     for name in ("", "///", "(B)", "損失", "é", "train_", "a" * 1000):
         assert metrics.key(name) == metrics.key(name) is not None
-
-
-# -- the newest -----------------------------------------------------------------------------------
-
-
-def test_the_newest_of_each_is_kept():
-    known = newest(
-        report({"loss": 0.5}, epoch=1, total_epochs=4),
-        report({"acc": 0.1}),
-        report({"loss": 0.4}, epoch=2),
-    )
-    assert known["metrics"] == {"loss": 0.4, "acc": 0.1}
-    assert (known["epoch"], known["total_epochs"], known["fraction"]) == (2, 4, 0.5)
-
-
-def test_the_side_file_wins_under_its_own_name():
-    console = report({"box_loss": 0.51, "other": 1.0}, epoch=1, total_epochs=4)
-    side = report({"train/box_loss": 0.5}, epoch=1, file="output/results.csv")
-    expected = {"train/box_loss": 0.5, "other": 1.0}
-    assert newest(console, side)["metrics"] == expected
-    assert newest(side, console)["metrics"] == expected
-    later = report({"box_loss": 0.4}, epoch=2)
-    assert newest(console, side, later)["metrics"] == expected | {"train/box_loss": 0.4}
-
-
-def test_the_more_trusted_side_file_wins():
-    events = report({"train/loss": 0.1}, step=5, file="output/events.out.tfevents.1")
-    results = report({"train/loss": 0.2}, epoch=1, file="output/results.csv")
-    for order in ((events, results), (results, events)):
-        assert newest(*order)["metrics"] == {"train/loss": 0.2}
-
-
-def test_a_side_file_that_comes_late_does_not_turn_the_training_back():
-    known = newest(
-        report(epoch=7, total_epochs=10), report({"loss": 1.0}, epoch=5, file="output/results.csv")
-    )
-    assert (known["epoch"], known["fraction"], known["metrics"]) == (7, 0.7, {"loss": 1.0})
-
-
-def test_a_side_file_alone_says_where_the_training_stands():
-    side = {"file": "output/results.csv"}
-    known = newest(report({"loss": 1.0}, epoch=1, **side), report({"loss": 0.5}, epoch=2, **side))
-    assert (known["epoch"], known["metrics"]) == (2, {"loss": 0.5})
-
-
-def test_a_second_training_in_the_same_run_counts_anew():
-    known = newest(report(epoch=9, total_epochs=10), report(epoch=1, total_epochs=10))
-    assert (known["epoch"], known["fraction"]) == (1, 0.1)
-    assert known["first"] == [102.0, 0.1]
-
-
-def test_steps_count_where_there_are_no_epochs():
-    known = newest(report(step=25, total_steps=100))
-    assert known["fraction"] == 0.25
-
-
-# -- what is left ---------------------------------------------------------------------------------
-
-
-def test_what_the_framework_says_is_left_counts_down():
-    known = metrics.newest(None, report(fraction=0.5, eta_s=60.0), 1000.0, ORDER)
-    assert metrics.eta_s(known, 0.0, 1010.0) == 50.0
-    assert metrics.eta_s(known, 0.0, 2000.0) == 0.0
-
-
-def test_what_is_left_is_judged_by_the_time_between_reports():
-    known = metrics.newest(None, report(epoch=1, total_epochs=5), 1000.0, ORDER)
-    known = metrics.newest(known, report(epoch=2, total_epochs=5), 1010.0, ORDER)
-    assert (
-        metrics.eta_s(known, 0.0, 1010.0) == 30.0
-    )  # 10 s an epoch; 1000 s of downloads don't count
-    assert metrics.eta_s(known, 0.0, 1013.0) == 27.0
-
-
-def test_the_first_report_is_judged_by_the_time_since_the_start():
-    known = metrics.newest(None, report(epoch=1, total_epochs=4), 1000.0, ORDER)
-    assert metrics.eta_s(known, 900.0, 1000.0) == 300.0
-
-
-def test_without_a_share_nothing_is_known_of_what_is_left():
-    assert metrics.eta_s({}, 0.0, 10.0) is None
-    assert metrics.eta_s({"fraction": 0.0}, 0.0, 10.0) is None
-    assert metrics.eta_s({"fraction": 0.5}, None, 10.0) is None
-    assert metrics.eta_s({"fraction": 1.0}, 0.0, 10.0) == 0.0
 
 
 # -- rows -----------------------------------------------------------------------------------------
@@ -263,4 +177,38 @@ def test_any_order_of_any_reports_is_taken():
             for _ in range(6)
         ]  # fmt: skip
         made = metrics.rows([(0.0, one) for one in reports], ORDER)
-        metrics.csv_text(made), metrics.best(made), metrics.by_epoch(made), newest(*reports)
+        metrics.csv_text(made), metrics.best(made), metrics.by_epoch(made)
+
+
+def test_an_event_file_says_the_epoch_of_its_steps_and_covers_the_console():
+    side = {"file": "logs/events.out.tfevents.1"}
+    told = rows(
+        report({"val_acc": 0.74}, epoch=1),
+        report({"val_acc": 0.742}, step=11, **side),
+        report(epoch=1, step=11, **side),
+        report({"other": 5.0}, step=12, **side),
+    )
+    assert told == [(1, 11, {"val_acc": 0.742}), (None, 12, {"other": 5.0})]
+
+
+def test_a_side_file_without_epochs_covers_what_was_said_before_its_last_word():
+    side = {"file": "logs/events.out.tfevents.1"}
+    told = rows(
+        report({"loss": 0.5}, epoch=1),
+        report({"loss": 0.501}, step=11, **side),
+        report({"loss": 0.4}, epoch=2),
+    )
+    assert told == [(None, 11, {"loss": 0.501}), (2, None, {"loss": 0.4})]
+
+
+def test_steps_beyond_the_last_save_are_the_consoles():
+    state = {"file": "output/checkpoint-500/trainer_state.json"}
+    told = rows(
+        report({"loss": 0.5}, epoch=3),
+        report({"loss": 0.501}, epoch=3, step=500, **state),
+        report({"loss": 0.4}, epoch=3),
+        report({"loss": 0.3}, epoch=3, step=520),
+    )
+    assert [metrics for _epoch, _step, metrics in told] == [
+        {"loss": 0.501}, {"loss": 0.4}, {"loss": 0.3},
+    ]  # fmt: skip

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.onboard.machine import wait_for
+
 STAND_IN = Path(__file__).parents[1] / "onboard" / "docker.py"
 SMI = """#!/bin/sh
 echo "NVIDIA H100 80GB HBM3, 81559, 550.54.15"
@@ -74,19 +76,34 @@ def test_a_container_where_there_is_none_is_said_before_renting(job):
     assert job.run("ls").stdout.count("job") == 0
 
 
-def test_a_training_in_a_container(job, programs):
+@pytest.fixture
+def docker(programs):
+    """A folder where the stand-in for docker notes what it does."""
     program(
         programs, "docker", STAND_IN.read_text().replace("/usr/bin/env python3", sys.executable)
     )
     (programs / "stand-in").mkdir()
+    return programs / "stand-in"
+
+
+def test_an_aborted_training_leaves_no_container(job, docker):
+    job.task("echo up; sleep 1000", image="pytorch/pytorch")
+    job.run("train", "-y", "--detach", check=0)
+    wait_for(lambda: list(docker.glob("running/*")), 30)
+    job.run("abort", "-y", check=0)
+    assert list(docker.glob("running/*")) == []
+    assert job.left() == []
+
+
+def test_a_training_in_a_container(job, docker):
     job.environment["HUSH"] = "hush-hush-value"
     job.task('test ${#HUSH} = 15 && (cat "$TOWLINE_DATASET/a.txt"; pwd) > "$TOWLINE_OUTPUT/best.pt"',
              image="pytorch/pytorch", secrets=["HUSH"])  # fmt: skip
     done = job.run("train", "-y", check=0)
     assert "container image pytorch/pytorch is there" in done.stdout
     assert (job.project / "runs/job/best.pt").read_text().startswith("a\n/")
-    calls = (programs / "stand-in/calls").read_text()
+    calls = (docker / "calls").read_text()
     assert '"pull", "pytorch/pytorch"' in calls
     assert "hush-hush" not in calls
-    assert not list((programs / "stand-in/running").iterdir())
+    assert not list((docker / "running").iterdir())
     assert job.left() == []

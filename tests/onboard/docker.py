@@ -84,6 +84,9 @@ def main():
             run(argv)
         case ["rm", "--force", name]:
             remove(name)
+        case ["ps", "--quiet", "--filter", said]:
+            name = said.removeprefix("name=")
+            print("\n".join(one.name for one in STATE.glob(f"running/{name}*")))
         case other:
             sys.exit(f"unknown command: {other}")
 

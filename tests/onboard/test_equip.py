@@ -233,6 +233,8 @@ BUILD = [
     "  error: command 'gcc' failed: No such file",
     "note: an error from a tool",
 ]
+SHORT = ['Error: short-name "x" did not resolve to an alias and no search registries are defined']
+DENIED = ["Error response from daemon: pull access denied for x, repository does not exist"]
 VENV = ["The virtual environment was not created because ensurepip is not available."]
 
 
@@ -243,6 +245,8 @@ VENV = ["The virtual environment was not created because ensurepip is not availa
         (UV_SAID, "because there is no torch==99", "equip.log"),
         (BUILD, "error: command 'gcc' failed", "equip.log"),
         (VENV, "ensurepip is not available", "python3-venv"),
+        (SHORT, "did not resolve to an alias", "registry in front"),
+        (DENIED, "pull access denied for x", "a login there"),
         (["OSError: [Errno 28] No space left on device"], "No space left", "disk is full"),
         ([], "printed nothing", "equip.log"),
         (["", "odd last words", ""], "odd last words", "equip.log"),

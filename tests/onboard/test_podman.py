@@ -1,6 +1,5 @@
 """Promises 1 and 4 in a real container. Where podman does not run, the stand-in's tests remain."""
 
-import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -66,8 +65,8 @@ def test_the_command_runs_inside_and_its_exit_code_comes_out(box):
     assert box.to_the_end()["exit"]["code"] == 5
     said = box.log().decode().split("\n")
     assert said[0] == f"7 6 {box.layout.code}"
+    assert "usr" in said
     assert "boot" not in said
-    assert "busybox" in os.listdir("/bin") or "home" not in said
 
 
 def test_a_secret_is_in_no_command_line(box):

@@ -73,11 +73,12 @@ def _show(
     wants_chart: bool,
 ) -> None:  # fmt: skip
     from towline.core import metrics as core  # noqa: PLC0415
+    from towline.core import standing  # noqa: PLC0415
     from towline.core.side_files import SIDE_NAMES  # noqa: PLC0415
 
     newest: dict[str, Any] | None = None
     for at, data in reports:
-        newest = core.newest(newest, data, at or 0.0, SIDE_NAMES)
+        newest = standing.newest(newest, data, at or 0.0, SIDE_NAMES)
     rows = _only(core.rows(reports, SIDE_NAMES), wanted)
     if as_csv:
         out.raw(core.csv_text(rows).encode())

@@ -204,7 +204,7 @@ def _model_text(model: dict[str, Any]) -> str | None:
 @click.pass_obj
 def events(out: Out, run: str | None) -> None:
     """Print what happened in a run."""
-    from towline.cli.words import Words, event_json  # noqa: PLC0415
+    from towline.cli.words import Words, event_json, progress_text  # noqa: PLC0415
 
     with opened(out) as towline:
         words = Words()
@@ -212,7 +212,8 @@ def events(out: Out, run: str | None) -> None:
             if out.as_json:
                 out.json(event_json(event))
                 continue
-            text = words.say(event) or event.data.get("message") or event.data.get("state") or ""
+            told = progress_text(event.data) if event.kind == "progress" else words.say(event)
+            text = told or event.data.get("message") or event.data.get("state") or ""
             out.line(f"{_clock(event.at)}  {event.kind:<12}  {text.strip()}")
 
 

@@ -28,6 +28,7 @@ class Words:
     def __init__(self) -> None:
         self._began: dict[str, float] = {}
         self._said: tuple[int | None, float] = (None, 0.0)  # epoch and share of the training
+        self._console_tells = False
 
     def say(self, event: Event) -> str | None:
         """One line for an event, None for what is shown otherwise."""
@@ -54,6 +55,12 @@ class Words:
     def _is_news(self, data: dict[str, Any]) -> bool:
         """Whether a report is worth a line: an epoch's metrics, a new epoch, a good step forward."""
         epoch, done = data.get("epoch"), data.get("fraction") or 0.0
+        if data.get("file"):  # it says again what the console said, if that says anything
+            if self._console_tells or not data.get("metrics") or epoch == self._said[0]:
+                return False
+            self._said = (epoch, done)
+            return True
+        self._console_tells |= bool(data.get("metrics"))
         step, total = data.get("step"), data.get("total_steps")
         is_amid = bool(step and total and step < total)
         if is_amid or not data.get("metrics"):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 #: the lowest Linux driver for each major version of CUDA: within one, any minor version runs.
@@ -54,7 +54,9 @@ def judge(
         _framework(name, facts, gpus[0], gpu_wanted=gpu_wanted)
         for name, facts in frameworks.items()
     ]
-    return [one for one in found if one is not None]
+    # an image may carry frameworks that the training never imports
+    one_works = any(facts.get("works") for facts in frameworks.values())
+    return [replace(one, fatal=one.fatal and not one_works) for one in found if one is not None]
 
 
 def driver_runs(driver: str, cuda: str) -> bool | None:

@@ -7,6 +7,8 @@ its description and its total; bars that load, save or validate are left out.
 from __future__ import annotations
 
 import re
+from functools import lru_cache
+from typing import NamedTuple
 
 from towline.core.reading import (
     Memory,
@@ -38,6 +40,15 @@ _OTHER = re.compile(
 _SAID_EPOCH = re.compile(r"\bepoch=(\d{1,9})(?![\d.])", re.ASCII)
 _MOST_BARS = 8
 _LONGEST_NAME = 40
+_LONGEST_DESC = 200
+
+
+class _Bar(NamedTuple):
+    done: int
+    whole: int
+    left_s: float | None
+    said: str  # what stands behind the rate
+    metrics: dict[str, float | None]
 
 
 def read(line: str, memory: Memory) -> tuple[list[Seen], str]:
@@ -48,88 +59,97 @@ def read(line: str, memory: Memory) -> tuple[list[Seen], str]:
         found = _BAR.match(line, at)
         if not found:
             return seen, line[end:]
-        front = line[end:at].rstrip("0123456789.")
-        one = _bar(front[-200:], found, memory)
+        desc = line[end:at].rstrip("0123456789.")[-_LONGEST_DESC:].strip()
+        one = _bar(desc, found, memory)
         if one is not None:
             seen.append(one)
         end = found.end()
     return seen, line[end:].strip()
 
 
-def _bar(front: str, found: re.Match[str], memory: Memory) -> Seen | None:
-    """One bar: of an epoch, over the epochs, or over the steps of a training."""
-    done, whole = count(found[1]), count(found[2])
-    desc = front.strip()
+@lru_cache(maxsize=1024)
+def _kind(desc: str) -> tuple[str, int, int | None]:
+    """What a bar's description says: which kind it is, which epoch, of how many."""
     if _OTHER.search(desc):
-        if desc.startswith(("Sanity Checking", "Validation DataLoader")):
-            memory.setdefault("bases", {})["Epoch"] = 1  # Lightning counts from 0
+        is_lightning = desc.startswith(("Sanity Checking", "Validation DataLoader"))
+        return "lightning" if is_lightning else "other", 0, None
+    if found := _EPOCH.search(desc):
+        return "epoch", int(found[1]), int(found[2]) if found[2] else None
+    return "epochs" if _EPOCHS.match(desc) else "steps", 0, None
+
+
+def _bar(desc: str, found: re.Match[str], memory: Memory) -> Seen | None:
+    """One bar: of an epoch, over the epochs, or over the steps of a training."""
+    kind, epoch, total = _kind(desc)
+    if kind in {"lightning", "other"}:
+        if kind == "lightning":
+            memory.setdefault("bases", {})["Epoch"] = 1  # it counts from 0
         return None
-    metrics = pairs(found[6] or "")
-    left, elapsed = seconds(found[4]), seconds(found[3])
     said = found[6] or ""
-    if epoch := _EPOCH.search(desc):
-        progress = _epoch_bar(epoch, (done, whole), said, memory)
-    elif _EPOCHS.match(desc):
-        progress = _epochs_bar(done, whole, left)
+    bar = _Bar(count(found[1]), count(found[2]), seconds(found[4]), said, pairs(said))
+    if kind == "epoch":
+        progress = _epoch_bar(epoch, total, bar, memory)
+    elif kind == "epochs":
+        progress = _epochs_bar(bar)
     else:
-        progress = _steps_bar(desc, (done, whole), left, said, memory)
+        progress = _steps_bar(desc, bar, memory)
     if progress is None:
         return None
-    return Seen(progress.with_metrics(metrics), frame=True, elapsed_s=elapsed)
+    return Seen(progress, frame=True, elapsed_s=seconds(found[3]))
 
 
-def _epoch_bar(
-    epoch: re.Match[str], bar: tuple[int, int], said: str, memory: Memory
-) -> Progress | None:
-    if "v_num=" in said:
+def _epoch_bar(epoch: int, total: int | None, bar: _Bar, memory: Memory) -> Progress | None:
+    is_lightning = "v_num=" in bar.said
+    if is_lightning:
         memory.setdefault("bases", {})["Epoch"] = 1
-    done, whole = bar
-    if not _is_largest(f"epoch {epoch[1]}", whole, memory):
+    if not _is_largest(f"epoch {epoch}", bar.whole, memory):
         return None  # its validation
-    at = counted(memory, "Epoch", int(epoch[1]))
-    total = int(epoch[2]) if epoch[2] else memory.get("total")
-    if total is not None and at > total:
-        total = at if epoch[2] else None
+    at = counted(memory, "Epoch", epoch)
+    if total is None:
+        total = memory.get("total")
+        total = None if total is not None and at > total else total
+    elif at > total:
+        total = at
     return Progress(
         epoch=at,
         total_epochs=total,
-        step=done,
-        total_steps=whole,
-        fraction=share(at, total, part(done, whole)),
-        source="lightning" if "v_num=" in said else "tqdm",
+        step=bar.done,
+        total_steps=bar.whole,
+        fraction=share(at, total, part(bar.done, bar.whole)),
+        metrics=bar.metrics,
+        source="lightning" if is_lightning else "tqdm",
     )
 
 
-def _epochs_bar(done: int, whole: int, left: float | None) -> Progress | None:
+def _epochs_bar(bar: _Bar) -> Progress:
     """A bar over the epochs: as many are over as it says."""
-    if not done:
-        return Progress(total_epochs=whole, fraction=0.0, source="tqdm")
     return Progress(
-        epoch=done, total_epochs=whole, fraction=part(done, whole), eta_s=left, source="tqdm"
+        epoch=bar.done or None,
+        total_epochs=bar.whole,
+        fraction=part(bar.done, bar.whole),
+        eta_s=bar.left_s,
+        metrics=bar.metrics,
+        source="tqdm",
     )
 
 
-def _steps_bar(
-    desc: str, bar: tuple[int, int], left: float | None, said: str, memory: Memory
-) -> Progress | None:
+def _steps_bar(desc: str, bar: _Bar, memory: Memory) -> Progress | None:
     """A bar over steps: of the whole training, as far as can be told."""
-    done, whole = bar
     state = memory.get("hf") or {}
-    memory["last_bar"] = whole
-    if state.get("over") or (state.get("total") not in (None, whole)):
+    memory["last_bar"] = bar.whole
+    if state.get("over") or (state.get("total") not in {None, bar.whole}):
         return None
-    name = "steps" if not desc else "steps " + desc[:_LONGEST_NAME].lower()
-    if not state and not _is_largest(name, whole, memory):
+    name = "steps " + desc[:_LONGEST_NAME]
+    if not state and not _is_largest(name, bar.whole, memory):
         return None
-    restarts = _restarts(name, done, whole, memory)
-    epoch = _said_epoch(said, memory)
-    is_whole = bool(state) or not restarts
+    is_whole = not _restarts(name, bar.done, bar.whole, memory) or bool(state)
     return Progress(
-        epoch=epoch,
-        step=done,
-        total_steps=whole,
-        fraction=part(done, whole) if is_whole else None,
-        eta_s=left if is_whole else None,
+        epoch=_said_epoch(bar.said, memory),
+        step=bar.done,
+        total_steps=bar.whole,
+        fraction=part(bar.done, bar.whole) if is_whole else None,
+        eta_s=bar.left_s if is_whole else None,
+        metrics=bar.metrics,
         source="huggingface" if state else "tqdm",
     )
 

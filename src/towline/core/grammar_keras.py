@@ -49,6 +49,7 @@ def _title(line: str, memory: Memory) -> list[Seen] | None:
     epoch, total = (int(title[1]), int(title[2])) if title else (0, 0)
     if epoch == 0:
         return None  # Keras counts from 1: another's title
+    memory["plain"] = [epoch, total]  # it may be another's title as well
     state = memory.setdefault("keras", {})
     state |= {"epoch": epoch, "total": total, "full": 0, "titled": True}
     at = Progress(

@@ -24,7 +24,7 @@ def _stopped(line: str, memory: Memory) -> list[Seen] | None:
 
 
 def _rich(line: str, _memory: Memory) -> list[Seen] | None:
-    bar = _RICH.search(line)
+    bar = _RICH.search(line) if "•" in line else None
     if bar is None:
         return None
     epoch, done, whole = int(bar[1]) + 1, int(bar[3]), int(bar[4])
@@ -42,4 +42,4 @@ def _rich(line: str, _memory: Memory) -> list[Seen] | None:
     return [Seen(progress, frame=True)]
 
 
-RULES: tuple[Rule, ...] = (("•", _rich), ("`Trainer.fit`", _stopped))
+RULES: tuple[Rule, ...] = (("Epoch ", _rich), ("`Trainer.fit`", _stopped))

@@ -6,6 +6,7 @@ import re
 
 from towline.core.reading import (
     MOST_COUNT,
+    PHASES,
     Memory,
     Progress,
     Rule,
@@ -32,7 +33,8 @@ _ASIDE = re.compile(
     re.IGNORECASE,
 )
 _MNIST = re.compile(r"^Train Epoch: (\d{1,9}) \[(\d{1,12})/(\d{1,12}) \(\d+%\)\]\s+(.*)$", re.ASCII)
-_PHASE = re.compile(r"^(train|val|valid|validation|test|eval)\w*:?\s+(\S.*)$", re.IGNORECASE)
+_PHASE = re.compile(rf"^\s*({'|'.join(PHASES)})\b", re.IGNORECASE)
+_PREFIXES = tuple(f"{phase}_" for phase in PHASES.values())
 
 
 def _alone(line: str, memory: Memory) -> list[Seen] | None:
@@ -109,12 +111,15 @@ def _phase(line: str, memory: Memory) -> list[Seen] | None:
     if not memory.get("plain") or "oss" not in line:
         return None
     found = _PHASE.match(line)
-    metrics = pairs(found[2]) if found else {}
+    metrics = pairs(line) if found else {}
     if not found or not metrics:
         return None
     epoch, total = memory["plain"]
-    phase = {"valid": "val", "validation": "val"}.get(found[1].lower(), found[1].lower())
-    named = {f"{phase}_{name.lower()}": value for name, value in metrics.items()}
+    phase = PHASES[found[1].lower()]
+    named = {
+        name if name.startswith(_PREFIXES) else f"{phase}_{name.lower()}": value
+        for name, value in metrics.items()
+    }
     fraction = share(epoch, total) if phase != "train" else None
     at = Progress(epoch=epoch, total_epochs=total, fraction=fraction, metrics=named, source="text")
     return [Seen(at)]

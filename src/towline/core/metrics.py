@@ -1,4 +1,4 @@
-"""What a training has reported so far: the newest of it, and all of it as rows.
+"""All that a training has reported, as rows: each figure once, with the best of them.
 
 A side file and the console often report the same figure under two names. The side file wins: its
 name and its value are kept, and the console fills in what no side file has said yet. A report
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
-_CONSOLE = 1000  # below any side file
+CONSOLE = 1000  # below any side file
 _PREFIXES = ("metrics_", "train_", "training_")
 _SAME = {"map_50": "map50", "map_0_5": "map50", "map50_95": "map", "p": "precision", "r": "recall",
          "validation_loss": "val_loss", "valid_loss": "val_loss", "valid_0_": "val_"}  # fmt: skip
@@ -32,7 +32,7 @@ _MAIN = (
 
 def key(name: str) -> str:
     """What two names of one metric have in common: `metrics/mAP50(B)` and `mAP50` are `map50`."""
-    plain = re.sub(r"\([a-z]\)$", "", name.strip().lower())
+    plain = re.sub(r"\(b\)$", "", name.strip().lower())
     plain = re.sub(r"[^a-z0-9]+", "_", plain).strip("_")
     for prefix in _PREFIXES:
         plain = plain.removeprefix(prefix)
@@ -42,111 +42,10 @@ def key(name: str) -> str:
 def rank(data: dict[str, Any], order: Sequence[str]) -> int:
     """How far down the list of side files a report's source stands; the console is last."""
     if not (path := data.get("file")):
-        return _CONSOLE
+        return CONSOLE
     name = path.rpartition("/")[2]
     places = (at for at, pattern in enumerate(order) if fnmatchcase(name, pattern))
     return next(places, len(order))
-
-
-# -- the newest -----------------------------------------------------------------------------------
-
-
-def newest(
-    before: dict[str, Any] | None, data: dict[str, Any], at: float, order: Sequence[str]
-) -> dict[str, Any]:
-    """The newest value of each thing, after one more report.
-
-    Args:
-        before: What this function returned last; None at the beginning.
-        data: The report, as its event holds it.
-        at: When it came, in UTC seconds.
-        order: Names of side files, the most trusted first.
-    """
-    known: dict[str, Any] = {"metrics": {}, "sides": {}, **(before or {})}
-    place = rank(data, order)
-    known |= _position(known, data, at, from_console=place == _CONSOLE)
-    metrics, sides = dict(known["metrics"]), dict(known["sides"])
-    for name, value in data["metrics"].items():
-        said = sides.get(key(name))  # the name and epoch that a side file gave it, and its rank
-        if place != _CONSOLE and (said is None or place <= said[2]):
-            for old in [old for old in metrics if old != name and key(old) == key(name)]:
-                del metrics[old]
-            sides[key(name)] = [name, data.get("epoch"), place]
-            metrics[name] = value
-        elif said is None:
-            metrics[name] = value
-        elif place == _CONSOLE and _is_later(data.get("epoch"), said[1]):
-            metrics[said[0]] = value
-    return known | {"metrics": metrics, "sides": sides}
-
-
-def _position(
-    known: dict[str, Any], data: dict[str, Any], at: float, *, from_console: bool
-) -> dict[str, Any]:
-    """Where the training stands; a side file, which comes later, does not turn it back."""
-    keys = ("epoch", "total_epochs", "step", "total_steps", "fraction", "eta_s")
-    said = {name: data[name] for name in keys if data.get(name) is not None}
-    if not from_console and known.get("console"):
-        here, there = (_place(one) for one in (said, known))
-        if here <= there:
-            said = {name: said[name] for name in said if known.get(name) is None}
-    elif from_console and said:
-        said["console"] = True
-        if said.get("epoch") not in (None, known.get("epoch")) and "step" not in said:
-            said["step"] = said["total_steps"] = None  # of an epoch that is over
-    return _timed(known, said, at)
-
-
-def _timed(known: dict[str, Any], said: dict[str, Any], at: float) -> dict[str, Any]:
-    """Note when how much was done: what is left is judged by it."""
-    done = said.get("fraction")
-    if done is None:
-        if (done := share(known | said)) is None:
-            return said
-        if said.get("epoch") is None or said["epoch"] >= (known.get("epoch") or 0):
-            done = max(done, known.get("fraction") or 0.0)  # a bar may have been further
-    first = known.get("first")
-    if first is None or first[1] > done:
-        first = [at, done]
-    return said | {"fraction": done, "at": at, "first": first, "eta_s": said.get("eta_s")}
-
-
-def _place(data: dict[str, Any]) -> tuple[float, float, float]:
-    return (data.get("epoch") or 0, data.get("step") or 0, data.get("fraction") or 0.0)
-
-
-def share(known: dict[str, Any]) -> float | None:
-    """How much of the training is done, where the framework does not say it."""
-    for part, whole in (("epoch", "total_epochs"), ("step", "total_steps")):
-        if known.get(part) is not None and known.get(whole):
-            return float(min(1.0, known[part] / known[whole]))
-    return None
-
-
-def _is_later(epoch: int | None, than: int | None) -> bool:
-    return epoch is not None and than is not None and epoch > than
-
-
-def eta_s(known: dict[str, Any], started_at: float | None, now: float) -> float | None:
-    """Seconds that are left: what the framework said, else judged from the time so far."""
-    done, at = known.get("fraction"), known.get("at") or now
-    said = known.get("eta_s")
-    if said is not None:
-        return float(round(max(0.0, said - (now - at)), 1))
-    if not done:
-        return None
-    first = known.get("first")
-    if first is not None and done > first[1] and at > first[0]:
-        # the time before the first report, for imports and downloads, is no measure of the rest
-        left = (at - first[0]) * (1 - done) / (done - first[1])
-    elif started_at is not None:
-        left = max(0.0, at - started_at) * (1 - done) / done
-    else:
-        return None
-    return float(round(max(0.0, left - (now - at)), 1))
-
-
-# -- all of it ------------------------------------------------------------------------------------
 
 
 def rows(
@@ -156,7 +55,7 @@ def rows(
 
     What is said twice of one epoch and step is in one row, once.
     """
-    reports = [(at, data) for at, data in reports if data.get("metrics")]
+    reports = _with_epochs(list(reports))
     trusted = _trusted(reports, order)
     made: list[dict[str, Any]] = []
     last: dict[tuple[Any, Any], dict[str, Any]] = {}
@@ -175,6 +74,23 @@ def rows(
     return made
 
 
+def _with_epochs(
+    reports: list[tuple[float | None, dict[str, Any]]],
+) -> list[tuple[float | None, dict[str, Any]]]:
+    """The reports that have metrics; with their epoch, where the same file says it of their step."""
+    said = {
+        (data["file"], data.get("step")): data["epoch"]
+        for _at, data in reports
+        if data.get("file") and data.get("epoch") is not None
+    }
+    return [
+        (at, data if data.get("epoch") is not None
+         else data | {"epoch": said.get((data.get("file"), data.get("step")))})
+        for at, data in reports
+        if data.get("metrics")
+    ]  # fmt: skip
+
+
 def _trusted(
     reports: list[tuple[float | None, dict[str, Any]]], order: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
@@ -182,7 +98,7 @@ def _trusted(
     best: dict[str, dict[str, Any]] = {}
     for at, data in reports:
         place = rank(data, order)
-        if place == _CONSOLE:
+        if place == CONSOLE:
             continue
         for name in data["metrics"]:
             entry = best.get(key(name))
@@ -191,13 +107,15 @@ def _trusted(
                     "rank": place,
                     "names": set(),
                     "name": name,
-                    "moments": set(),
+                    "moments": {"epoch": set(), "step": set()},
                     "until": 0.0,
                 }
                 best[key(name)] = entry
             if place == entry["rank"]:
                 entry["names"].add(name)
-                entry["moments"] |= {("epoch", data.get("epoch")), ("step", data.get("step"))}
+                for unit, moments in entry["moments"].items():
+                    if data.get(unit) is not None:
+                        moments.add(data[unit])
                 entry["until"] = max(entry["until"], at or 0.0)
     return best
 
@@ -211,16 +129,23 @@ def _counted(
         entry = trusted.get(key(name))
         if entry is None or place == entry["rank"]:
             metrics[name] = value
-        elif place == _CONSOLE and not _is_covered(at, data, entry):
+        elif place == CONSOLE and not _is_covered(at, data, entry):
             metrics[entry["name"]] = value
     return metrics
 
 
 def _is_covered(at: float | None, data: dict[str, Any], entry: dict[str, Any]) -> bool:
-    if data.get("epoch") is not None:
-        return ("epoch", data["epoch"]) in entry["moments"]
-    if data.get("step") is not None:
-        return ("step", data["step"]) in entry["moments"]
+    """Whether a side file has spoken of this moment; of a step beyond its last it has not."""
+    steps = entry["moments"]["step"]
+    if steps and (data.get("step") or 0) > max(steps):
+        return False
+    epochs = entry["moments"]["epoch"]
+    if steps and epochs and data.get("epoch") == max(epochs):
+        return bool((at or 0.0) <= entry["until"])  # of its newest epoch it may have said a part
+    for place in ("epoch", "step"):
+        moments = entry["moments"][place]
+        if data.get(place) is not None and moments:
+            return data[place] in moments
     return bool((at or 0.0) <= entry["until"])
 
 

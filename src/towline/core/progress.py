@@ -33,7 +33,8 @@ _TEXT_LIMIT = (
     4 * 1024
 )  # a longer line that is not JSON is no progress; this bounds a grammar's cost
 _KEY_LIMIT = 96
-_RANK = re.compile(r"^\s*\[(?:rank|default)(\d+)\]:\s?", re.ASCII)
+_STATE_VERSION = 1  # of another towline's state nothing is taken
+_RANK = re.compile(rb"\s*\[(?:rank|default)(\d{1,6})\]:\s?")
 _RULES = (
     *grammar_ultralytics.RULES,
     *grammar_keras.RULES,
@@ -55,7 +56,8 @@ class ProgressParser:
 
     def __init__(self, state: dict[str, Any] | None = None) -> None:
         """Go on where ``state``, of another parser's `state()`, was taken; else begin."""
-        carried = json.loads(json.dumps(state or {}))
+        known = state if state and state.get("version") == _STATE_VERSION else {}
+        carried = json.loads(json.dumps(known))
         self._memory: Memory = carried.get("memory", {})
         self._bar = str(carried.get("bar", "")).encode("latin-1", "replace")  # the last frame's key
         self._thinner = thinning.Thinner(carried.get("thinner"))
@@ -83,6 +85,7 @@ class ProgressParser:
     def state(self) -> dict[str, Any]:
         """What another parser needs to go on from a line's start: small, and JSON."""
         carried = {
+            "version": _STATE_VERSION,
             "memory": self._memory,
             "thinner": self._thinner.state(),
             "bar": self._bar.decode("latin-1"),
@@ -146,18 +149,23 @@ def _sightings(segment: bytes, memory: Memory) -> list[Seen]:
     """All that one segment says."""
     if len(segment) > screen.SEGMENT_LIMIT:
         return []
-    line = screen.text(segment).rstrip()
-    if prefix := _RANK.match(line):
-        if int(prefix[1]) != 0:
+    raw = screen.clean(segment)
+    if b"[rank" in raw or b"[default" in raw:
+        prefix = _RANK.match(raw)
+        if prefix and int(prefix[1]) != 0:
             return []  # the first process tells the same
-        line = line[prefix.end() :]
-    if line.lstrip().startswith('{"') and '"progress"' in line:
-        one = grammar_towline.read(line.strip())
+        raw = raw[prefix.end() :] if prefix else raw
+    if b'"progress"' in raw and raw.startswith(b'{"'):
+        one = grammar_towline.read(raw.decode("utf-8", "replace"))
         return [one] if one else []
-    if len(line) > _TEXT_LIMIT:
-        return []
+    return _lines(raw, memory) if len(raw) <= _TEXT_LIMIT else []
+
+
+def _lines(raw: bytes, memory: Memory) -> list[Seen]:
+    """What a line says: bars that are drawn in it, and the text itself."""
+    line = raw.decode("utf-8", "replace")
     seen: list[Seen] = []
-    if "%|" in line:
+    if b"%|" in raw:
         if (table := grammar_ultralytics.drawn(line, memory)) is not None:
             return table
         seen, line = grammar_bars.read(line, memory)
@@ -165,8 +173,10 @@ def _sightings(segment: bytes, memory: Memory) -> list[Seen]:
 
 
 def _text(line: str, memory: Memory) -> list[Seen]:
+    """Ask the rules whose sign the line has; a sign is found faster where all is ASCII."""
+    plain = line if line.isascii() else line.encode("ascii", "ignore").decode("ascii")
     for sign, read in _RULES:
-        if sign in line:
+        if sign in plain:
             seen = read(line, memory)
             if seen is not None:
                 return seen

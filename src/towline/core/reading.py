@@ -1,6 +1,6 @@
 """What the grammars of progress have in common: their result, and small readers of numbers.
 
-Pure. A grammar is a list of rules: a piece of text that its lines have, and a function that reads
+Pure. A grammar is a list of rules: a piece of ASCII text that its lines have, and a function that reads
 such a line. It gets the clean line and a small JSON mapping that it may write to; it returns what
 it saw, None when the line is not its own.
 """
@@ -11,12 +11,24 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 NUMBER = r"[-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?|nan|NaN|inf|Infinity)"
 MOST_COUNT = 10**9
+#: words before a metric's name, and how they are written in it
+PHASES = {
+    "training": "train", "train": "train", "validation": "val", "valid": "val", "val": "val",
+    "testing": "test", "test": "test", "eval": "eval",
+}  # fmt: skip
+_PHASES = "|".join(f"[{word[0].upper()}{word[0]}]{word[1:]}" for word in PHASES)
 _PAIR = re.compile(
-    r"(?<![\w.-])([A-Za-z][\w./@-]*)\s*[=:]\s*(" + NUMBER + r")(?![\w/:.-]*[\w/:])", re.ASCII
+    r"(?<![\w.-])(?:("
+    + _PHASES
+    + r") +)?([A-Za-z][\w./@-]{0,119})\s*[=:]\s*("
+    + NUMBER
+    + r")(?![\w/:.-]*[\w/:])",
+    re.ASCII,
 )
 _CLOCK = re.compile(r"(?:(\d{1,5}) days?, *)?(\d{1,7}):(\d\d)(?::(\d\d))?$", re.ASCII)
 _NO_METRICS = frozenset({
@@ -61,8 +73,7 @@ class Progress:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Seen:
+class Seen(NamedTuple):
     """What a grammar read out of a line.
 
     ``frame`` is for what is redrawn or repeated while an epoch lasts: the next one takes its place.
@@ -87,6 +98,7 @@ def number(text: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
+@lru_cache(maxsize=4096)
 def count(text: str) -> int:
     """A count as bars print it: `12`, `1.2k`, `3M`."""
     scale = {"k": 1000, "K": 1000, "M": 10**6, "G": 10**9}.get(text[-1:])
@@ -95,14 +107,17 @@ def count(text: str) -> int:
 
 
 def pairs(text: str) -> dict[str, float | None]:
-    """All `name=value` and `name: value` of a text that can be metrics."""
-    return {
-        name: number(value)
-        for name, value in _PAIR.findall(text)
-        if name.lower() not in _NO_METRICS
-    }
+    """All `name=value` and `name: value` of a text that can be metrics; `Val Loss: v` is `val_loss`."""
+    found: dict[str, float | None] = {}
+    for phase, name, value in _PAIR.findall(text):
+        if phase:
+            found[f"{PHASES[phase.lower()]}_{name.lower()}"] = number(value)
+        elif name.lower() not in _NO_METRICS:
+            found[name] = number(value)
+    return found
 
 
+@lru_cache(maxsize=4096)
 def seconds(text: str) -> float | None:
     """A duration as bars and loggers print it: `MM:SS`, `H:MM:SS`, `1 day, H:MM:SS`."""
     found = _CLOCK.fullmatch(text.strip())

@@ -41,8 +41,8 @@ class Screen:
         return rest
 
 
-def text(segment: bytes) -> str:
-    """A segment as text without escape sequences."""
+def clean(segment: bytes) -> bytes:
+    """A segment without escape sequences, control characters, and blanks at its end."""
     if b"\x1b" in segment:
         segment = _ESCAPES.sub(b"", segment).replace(b"\x1b", b"")
-    return segment.translate(None, _CONTROLS).decode("utf-8", "replace")
+    return segment.translate(None, _CONTROLS).rstrip()

@@ -77,9 +77,14 @@ class EventReader:
         return [one for one in made if one is not None]
 
     def _progress(self, tag: str, value: float, step: int, at: float) -> Progress | None:
-        if tag == "epoch" or not 0 <= step < _GARBAGE:
+        if not 0 <= step < _GARBAGE:
             return None
         epoch = None
+        if tag == "epoch":  # Lightning: which epoch this step is of
+            known = math.isfinite(value) and 0 <= value < _GARBAGE
+            return (
+                Progress(epoch=int(value) + 1, step=step, source="tensorboard") if known else None
+            )
         if tag.startswith("epoch_"):  # Keras: the step is the epoch
             tag, epoch = tag.removeprefix("epoch_"), step + 1
             tag = f"val_{tag}" if self._is_validation else tag

@@ -128,9 +128,10 @@ class Thinner:
         return [held]
 
     def _remember(self, metrics: dict[str, float | None]) -> None:
-        self._known.update(metrics)
-        while len(self._known) > _MOST_NAMES:
-            del self._known[next(iter(self._known))]
+        known = self._known
+        known.update(metrics)
+        while len(known) > _MOST_NAMES:  # what is forgotten is told again with the next frame
+            del known[next(iter(known))]
 
     # -- rows -------------------------------------------------------------------------------------
 

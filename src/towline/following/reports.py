@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from towline.context import Context
-from towline.core import metrics
+from towline.core import standing
 from towline.core.side_files import SIDE_NAMES
 
 
@@ -23,7 +23,7 @@ class Reports:
         """Store reports as events, with the facts that say what they were read from."""
         newest, at = self._newest, self._ctx.clock.now()
         for data in reports:
-            newest = metrics.newest(newest, data, at, SIDE_NAMES)
+            newest = standing.newest(newest, data, at, SIDE_NAMES)
         if reports:
             facts = facts | {"progress": newest}
         self._ctx.journal.advance(facts, [("progress", data) for data in reports])

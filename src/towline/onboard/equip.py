@@ -75,6 +75,10 @@ def _make(venv, listed, request, pipe):
     return {"tool": "uv" if uv else "pip", "shared": own["frameworks"]}
 
 
+# where the machine has packages from, and by which way: the image knows nothing of it
+_INDEX = re.compile(
+    r"PIP_(INDEX_URL|EXTRA_INDEX_URL|NO_INDEX|TRUSTED_HOST)$|(https?|all|no)_proxy$", re.IGNORECASE
+)
 # The image's own pip will do where it has one: Debian's Python can't give a venv one of its own.
 _VENV_INSIDE = """
 python3 -m pip --version >/dev/null 2>&1 && without=--without-pip
@@ -86,11 +90,13 @@ def _make_inside(venv, listed, request, pipe):
     program = container.tool()
     container.remove(request["root"], request["run"])  # of an attempt that was cut short
     python = os.path.join(venv, "bin", "python")
-    for argv in (
-        ["/bin/sh", "-c", _VENV_INSIDE, "towline", venv],
-        [python, "-m", "pip", "install", "--progress-bar", "off", "-r", listed],
+    pip = [python, "-m", "pip", "install", "--progress-bar", "off", "-r", listed]
+    passed = sorted(name for name in os.environ if _INDEX.match(name))
+    for argv, shown in (
+        (["/bin/sh", "-c", _VENV_INSIDE, "towline", venv], ["python3", "-m", "venv"]),
+        (pip, pip),
     ):
-        _run(container.inside(program, request, argv), request["cwd"], pipe)
+        _run(container.inside(program, request, argv, passed), request["cwd"], pipe, shown)
     return {"tool": "pip in " + request["image"], "shared": []}
 
 
@@ -150,7 +156,7 @@ def _share(venv, own):
             file.write("".join(folder + "\n" for folder in own["folders"]))
 
 
-def _run(argv, cwd, pipe):
+def _run(argv, cwd, pipe, shown=None):
     """Run one installer command, its output streamed and its tail kept for the reason."""
     os.makedirs(cwd, mode=0o700, exist_ok=True)
     process = subprocess.Popen(
@@ -166,7 +172,7 @@ def _run(argv, cwd, pipe):
         tail = (tail + block)[-_TAIL_BYTES:]
     if process.wait() != 0:
         tail = tail.decode("utf-8", "replace").splitlines()
-        raise Refusal("equip", _reason(argv, tail, process.returncode), hint=_hint(tail))
+        raise Refusal("equip", _reason(shown or argv, tail, process.returncode), hint=_hint(tail))
 
 
 def _read_aloud(output, pipe):
@@ -209,6 +215,10 @@ def _hint(tail):
         )
     if "No space left" in text:
         return "the instance's disk is full: ask for more with `resources: {disk_gb: ...}`"
+    if "short-name" in text:
+        return "write the image with its registry in front: `image: registry.example/name:tag`"
+    if "access denied" in text or "access to the resource is denied" in text:
+        return "check the image's name; a private one needs a login there, by `docker login`"
     if "No matching distribution" in text or "was not found in the" in text:
         return "check the name and version in `requirements`"
     return "the whole output is in the run's equip.log"

@@ -17,6 +17,7 @@ import contextlib
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from typing import Any
 
 import psutil
 
-from towline.core.instance import InstanceId, parse_tag
+from towline.core.instance import InstanceId, is_run_id, parse_tag
 from towline.errors import ProviderReplyError, ProviderUnavailable
 from towline.providers.statefile import read_state, write_state
 
@@ -137,6 +138,7 @@ class Box:
             with contextlib.suppress(OSError):
                 write_state(self.state_file, state | {"status": "terminating"})
         self.pull_plug()
+        self._remove_containers()
         try:
             self._remove(state)
         except OSError as error:
@@ -162,6 +164,24 @@ class Box:
                 pids = ", ".join(str(process.pid) for process in found)
                 raise ProviderUnavailable(f"processes of {self.id} can't be ended: {pids}")
 
+    def _remove_containers(self) -> None:
+        """End what docker or podman runs for the instance: no process of this tree.
+
+        Raises:
+            ProviderUnavailable: A container can't be removed.
+        """
+        for noted in self.home.glob("towline/*/.towline/container.json"):
+            run = noted.parents[1].name
+            for tool in ("docker", "podman"):
+                program = shutil.which(tool)
+                if program is None or not is_run_id(run):
+                    continue
+                for name in (f"towline-{run}", f"towline-{run}-trial"):
+                    _ask(program, "rm", "--force", name)
+                if name := _ask(program, "ps", "--quiet", "--filter", f"name=towline-{run}"):
+                    message = f"the container {name} of {self.id} can't be removed"
+                    raise ProviderUnavailable(message, hint=f"`{tool} rm --force {name}`")
+
     def _remove(self, state: dict[str, Any]) -> None:
         """Remove the folder; the state last, so that a second call finds what the first left."""
         if runtime := state.get("runtime"):
@@ -171,6 +191,17 @@ class Box:
                 if entry != self.state_file:
                     remove_tree(entry)
             remove_tree(self.folder)
+
+
+def _ask(*argv: str) -> str:
+    """What a container tool prints; "" where it does not work, for then it runs nothing of ours."""
+    try:
+        done = subprocess.run(
+            argv, check=False, capture_output=True, stdin=subprocess.DEVNULL, timeout=60
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.decode(errors="replace").strip() if done.returncode == 0 else ""
 
 
 def box_of(base: Path, instance_id: str) -> Box | None:
