@@ -1,17 +1,15 @@
 """Machines for the tests of the program on the instance."""
 
-import sys
-
 import pytest
 
-from tests.onboard.machine import Machine, old_python
+from tests.onboard.machine import RUNNING, Machine, old_python
 
 
 @pytest.fixture(params=["running", "3.6"])
 def python(request):
     """Each interpreter that the program must run under."""
     if request.param == "running":
-        return sys.executable
+        return RUNNING
     return old_python() or pytest.skip("there is no python3.6 here")
 
 

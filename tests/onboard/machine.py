@@ -33,6 +33,10 @@ class Refused(Exception):
         self.body = body
 
 
+#: the running interpreter without the tests' own packages, which no instance has
+RUNNING = os.path.realpath(sys._base_executable)
+
+
 @functools.cache
 def old_python():
     """A python3.6 that runs, None without one."""
@@ -50,7 +54,7 @@ def old_python():
 class Machine:
     """One home folder, one run in it. `close` ends every process that belongs to it."""
 
-    def __init__(self, python=sys.executable, *, tools=(), seed=None):
+    def __init__(self, python=RUNNING, *, tools=(), seed=None):
         self.python = python
         self.as_user = {}
         self.home = Path(tempfile.mkdtemp(prefix="tl-")).resolve()

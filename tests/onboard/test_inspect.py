@@ -3,9 +3,10 @@
 import os
 import platform
 import subprocess
-import sys
 
 import pytest
+
+from tests.onboard.machine import RUNNING
 
 KEYS = {"home", "python", "python_version", "system", "cpus", "disk_free_bytes", "inodes_free"}
 KEYS |= {"gpus", "codecs", "tools"}
@@ -35,7 +36,7 @@ def test_the_python_is_the_one_that_runs(machine):
         [found["python"], "-c", "import platform; print(platform.python_version())"], text=True
     )
     assert said.strip() == found["python_version"]
-    if machine.python == sys.executable:
+    if machine.python == RUNNING:
         assert found["python_version"] == platform.python_version()
 
 
