@@ -108,6 +108,12 @@ def test_detectron_counts_iterations_from_zero():
     ]  # fmt: skip
 
 
+def test_a_summary_of_the_whole_training_is_no_report_of_a_moment():
+    assert reader("metrics.json").feed(b'{"eval_loss": 0.05, "accuracy": 1.0}\n') == []
+    lines = reader("metrics.jsonl").feed(b'{"loss": 0.5}\n{"loss": 0.4}\n')
+    assert [one.metrics for one in lines] == [{"loss": 0.5}, {"loss": 0.4}]
+
+
 def test_mmengine_gives_a_validation_its_epoch_as_step():
     text = (
         b'{"lr": 0.02, "loss": 1.5, "epoch": 1, "iter": 50, "memory": 4000, "step": 50}\n'

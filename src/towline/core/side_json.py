@@ -39,6 +39,8 @@ class JsonLinesReader(LineReader):
             self._by_epoch = True
         elif self._by_epoch and epoch is None:
             epoch, step = step, None
+        if epoch is None and step is None and self._name.endswith(".json"):
+            return None  # a summary of the whole training, as many write it at the end
         if step is not None and "iteration" in row:
             step += 1  # Detectron2 counts from 0
         return Progress(epoch=epoch, step=step, metrics=metrics, source=self._name)
