@@ -95,6 +95,7 @@ def test_a_kill_for_memory_needs_more_than_a_signal():
          " update your GPU driver"), "driver_too_old"),
         ("RuntimeError: CUDA error: no kernel image is available for execution on the device",
          "no_kernel_image"),
+        ("RuntimeError: operator torchvision::nms does not exist", "torchvision_mismatch"),
         ("RuntimeError: No CUDA GPUs are available", "no_cuda"),
         (("RuntimeError: DataLoader worker (pid 4242) is killed by signal: Bus error. It is possible"
          " that dataloader's workers are out of shared memory."), "shared_memory"),

@@ -92,8 +92,8 @@ _RULES: tuple[_Rule, ...] = (
         r"forward compatibility was attempted on non supported HW|"
         r"unsupported display driver / cuda driver combination",
         "the instance's NVIDIA driver is too old for the CUDA that the requirements bring",
-        "pin a build for an older CUDA in `requirements` (for torch: the index"
-        " https://download.pytorch.org/whl/cu121), or take an instance or image with a newer driver",
+        "pin a build for an older CUDA in `requirements` (for torch, with the index of that CUDA from"
+        " PyTorch's install page), or take an instance or image with a newer driver",
     ),
     _rule(
         "no_kernel_image",
@@ -101,6 +101,12 @@ _RULES: tuple[_Rule, ...] = (
         r"is not compatible with the current PyTorch installation",
         "the installed CUDA build has no code for this kind of GPU",
         "pin a newer (or, for an old GPU, an older) build in `requirements`, or rent another GPU",
+    ),
+    _rule(
+        "torchvision_mismatch",
+        r"operator torchvision::\w+ does not exist",
+        "the installed torchvision does not fit the installed torch",
+        "pin the two releases that belong together in `requirements` (PyTorch's install page pairs them)",
     ),
     _rule(
         "no_cuda",
