@@ -126,7 +126,8 @@ def _backends(uv, request):
 _LOOK = (
     VERSION_OF
     + """
-found = ["%s %s" % (n, version(n)) for n in ("torch", "jax", "tensorflow") if version(n)]
+known = [(name, version(name)) for name in ("torch", "jax", "tensorflow")]
+found = ["%s %s" % one for one in known if one[1]]
 folders = [path for path in sys.path if os.path.basename(path) in ("site-packages", "dist-packages")]
 print("\\n" + json.dumps({"frameworks": found, "folders": folders}))
 """
