@@ -16,7 +16,7 @@ from pathlib import Path
 
 from towline.bundle import onboard_pyz
 from towline.clock import RealClock
-from towline.core.instance import RunId, run_id_from, tag_for
+from towline.core.instance import Order, RunId, run_id_from, tag_for
 from towline.core.task import Resources
 from towline.line import Line
 from towline.providers import make
@@ -41,7 +41,9 @@ async def connects(home):
     provider = make("local", home=home, settings={}, dialer=dialer, clock=clock)
     private, public = new_key_pair("bench")
     tag = tag_for(run_id_from(os.urandom(8)))
-    made = await provider.create((await provider.offers(Resources()))[0], tag, public)
+    made = await provider.create(
+        (await provider.offers(Resources()))[0], Order(tag=tag, public_key=public)
+    )
     try:
         while not (await dialer.probe(made.address, 1)).text:
             await clock.sleep(0.02)

@@ -29,9 +29,9 @@ class FakeProvider:
         with self._fault("offers"):
             return [Offer(provider=self.name, type="small", price_usd_per_h=1.0)]
 
-    async def create(self, offer, tag, public_key):
-        with self._fault("create", tag):
-            return self.place(tag, type=offer.type, price_usd_per_h=offer.price_usd_per_h)
+    async def create(self, offer, order):
+        with self._fault("create", order.tag):
+            return self.place(order.tag, type=offer.type, price_usd_per_h=offer.price_usd_per_h)
 
     async def get(self, instance_id):
         with self._fault("get", instance_id):

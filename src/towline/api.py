@@ -13,7 +13,8 @@ from typing import Any
 from towline import errors, planning, receipt, recover, runner, starting, taskfile, visit
 from towline.clock import RealClock
 from towline.context import Context
-from towline.core.instance import Offer, RunId, rank
+from towline.core.instance import Offer, RunId
+from towline.core.offers import rank
 from towline.core.redact import Redactor
 from towline.core.run import RunRecord, RunState, StepName, Wish, done_steps
 from towline.core.task import TaskSpec

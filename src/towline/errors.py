@@ -6,9 +6,13 @@
     + ProviderError                     exit 4   nothing rented
     |   + ProviderAuthError
     |   + QuotaExceeded
+    |   + PaymentNeeded
     |   + NoCapacity                    the next offer is tried
+    |   + NotFound                      the provider knows no such thing
+    |   + RateLimited                   retryable: nothing was done, ask again later
     |   + ProviderUnavailable           retryable: timeouts, 429, 5xx
     |   + ProviderReplyError            the API broke its own contract
+    |   + WrongMachine                  another GPU or price than offered
     |   + InstanceLost                  exit 5   it died or was taken away under us
     + RemoteError                       exit 5
     |   + NotReady                      SSH did not answer within its limit
@@ -88,6 +92,35 @@ class QuotaExceeded(ProviderError):
     """The account may not rent more."""
 
     usual_hint = "end what else runs on the account, or ask the provider for a higher quota"
+
+
+class PaymentNeeded(ProviderError):
+    """The account has no payment method, or no money left."""
+
+    usual_hint = "add a payment method or credit in the provider's console; nothing is rented"
+
+
+class NotFound(ProviderError):
+    """The provider knows no such thing."""
+
+
+class RateLimited(ProviderError):
+    """Too many questions: nothing was done. ``retry_after_s`` is the provider's wish, if any."""
+
+    usual_hint = "the account asks too often; try again in a minute"
+    retryable = True
+
+    def __init__(
+        self, message: str, *, hint: str | None = None, retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after_s = retry_after_s
+
+
+class WrongMachine(ProviderError):
+    """The instance is not what was offered."""
+
+    usual_hint = "it was ended before anything was uploaded; try again, or another offer"
 
 
 class NoCapacity(ProviderError):

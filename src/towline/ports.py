@@ -6,11 +6,19 @@ their own border.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
-from towline.core.instance import Address, Features, Instance, InstanceId, Offer
+from towline.core.instance import (
+    Address,
+    Features,
+    Instance,
+    InstanceId,
+    Leftover,
+    Offer,
+    Order,
+)
 from towline.core.task import Resources
 
 
@@ -27,22 +35,46 @@ class Clock(Protocol):
         """Wait."""
 
 
+class Memo(Protocol):
+    """What a provider must not forget of one tag; on disk before `write` returns."""
+
+    def read(self) -> dict[str, Any]:
+        """What was written last; {} before."""
+
+    def write(self, value: dict[str, Any]) -> None:
+        """Keep a JSON object."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one look at an account found; ``fix`` is None when all is well."""
+
+    name: str
+    message: str
+    fix: str | None = None
+
+
 class Provider(Protocol):
-    """A company that rents machines. Every method may be called again after any failure."""
+    """A company that rents machines. Every method may be called again after any failure.
+
+    Every method raises, besides what it lists:
+        ProviderAuthError: The key is missing or refused.
+        RateLimited: Asked too often; nothing was done.
+        ProviderUnavailable: No answer, or a passing failure; nothing may be concluded.
+        ProviderReplyError: An answer that can't be read; nothing may be concluded.
+    """
 
     name: str
     features: Features
 
     async def offers(self, need: Resources) -> list[Offer]:
-        """List what fits the need, at this moment's price.
+        """List what fits the need, at this moment's price; also what is out of stock.
 
         Raises:
-            ProviderAuthError: The key is missing or refused.
-            ProviderUnavailable: The API does not answer.
             SpecError: The need can't be read (no such host, malformed address).
         """
 
-    async def create(self, offer: Offer, tag: str, public_key: str) -> Instance:
+    async def create(self, offer: Offer, order: Order) -> Instance:
         """Rent one instance that carries the tag and lets the key in; return at once.
 
         The caller has committed its intent to the journal before, and on any failure other than a
@@ -50,32 +82,44 @@ class Provider(Protocol):
 
         Raises:
             NoCapacity: A definite refusal: nothing was rented, try another offer.
-            QuotaExceeded: A definite refusal that another offer will not cure.
-            ProviderUnavailable: Unknown outcome: it may have been rented.
+            QuotaExceeded, PaymentNeeded: A definite refusal that another offer will not cure.
+            RateLimited: A definite refusal for now.
+            ProviderError: Any other definite refusal.
+            ProviderUnavailable, ProviderReplyError: Unknown outcome: it may have been rented.
         """
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
-        """Read one instance; None means the provider says it is gone and bills no more.
-
-        Raises:
-            ProviderUnavailable: No answer; nothing may be concluded.
-        """
+        """Read one instance; None means the provider says it is gone and bills no more."""
 
     async def list_tagged(self) -> list[Instance]:
-        """List every instance that carries a towline tag, also of other runs.
+        """List every instance that carries a towline tag, also of other runs."""
 
-        Raises:
-            ProviderUnavailable: No answer; nothing may be concluded.
+    async def attach_address(self, instance: Instance, memo: Memo) -> None:
+        """Give an active instance that has no address one; called until `get` shows an address.
+
+        Args:
+            instance: As `get` gave it.
+            memo: Where the provider keeps what it made for this tag and can't find by it.
         """
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """Ask the provider to destroy an instance; an unknown id is no error.
 
-        The caller polls `get` until it says None: only that is proof.
-
-        Raises:
-            ProviderUnavailable: Not accepted; ask again.
+        The caller polls `get` and `list_tagged` until neither knows it: only that is proof.
         """
+
+    async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:
+        """List every key, address, volume and the like that carries a towline tag.
+
+        Args:
+            memos: By tag, what `attach_address` kept; of other tags nothing is known.
+        """
+
+    async def remove(self, leftover: Leftover) -> None:
+        """Remove one of them; what is gone already is no error."""
+
+    async def check(self) -> list[Finding]:
+        """Look the account over without renting: key, project, network, payment, stock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,6 +211,13 @@ class Dialer(Protocol):
 
     async def probe(self, address: Address, timeout_s: float) -> Banner:
         """Connect by TCP and read the banner; never raises for a silent or closed port."""
+
+    async def host_key(self, address: Address, timeout_s: float) -> str:
+        """The public key line that the host shows now; nothing else is sent.
+
+        Raises:
+            ConnectionLost: It could not be asked.
+        """
 
     async def dial(self, address: Address, private_key: str | None, timeout_s: float) -> Remote:
         """Log in, with the host's key checked before anything is sent.

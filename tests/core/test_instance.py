@@ -12,7 +12,6 @@ from towline.core.instance import (
     Offer,
     is_run_id,
     parse_tag,
-    rank,
     run_id_from,
     tag_for,
 )
@@ -78,20 +77,6 @@ def test_case_and_padding_make_a_stranger(run_id):
     assert not is_run_id(run_id.upper()) or run_id.upper() == run_id
     assert not is_run_id(run_id + " ")
     assert not is_run_id(run_id[:-1])
-
-
-prices = st.floats(0, 100, allow_nan=False)
-
-
-@given(st.lists(prices, max_size=12), st.none() | prices)
-def test_offers_are_ranked_by_price_under_the_ceiling(found, ceiling):
-    offers = [
-        Offer(provider="p", type=str(n), price_usd_per_h=price) for n, price in enumerate(found)
-    ]
-    ranked = rank(offers, ceiling)
-    assert ranked == sorted(ranked, key=lambda o: (o.price_usd_per_h, int(o.type)))
-    fitting = [o for o in offers if ceiling is None or o.price_usd_per_h <= ceiling]
-    assert {o.type for o in ranked} == {o.type for o in fitting}
 
 
 def test_an_offer_says_its_price_or_that_it_is_free():

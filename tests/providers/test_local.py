@@ -20,7 +20,7 @@ from tests.clock import FakeClock
 from tests.contracts.provider_suite import fresh_tag, gone, key_pair
 from towline import errors
 from towline.clock import RealClock
-from towline.core.instance import InstanceStatus
+from towline.core.instance import InstanceStatus, Order
 from towline.core.task import Resources
 from towline.providers.local import LocalProvider
 from towline.providers.local_box import MARK, Box, box_of
@@ -29,6 +29,10 @@ from towline.providers.local_settings import LocalSettings
 from towline.ssh.client import SshDialer
 
 PRIVATE, PUBLIC = key_pair()
+
+
+def order():
+    return Order(tag=fresh_tag(), public_key=PUBLIC)
 
 
 class Here:
@@ -44,7 +48,7 @@ class Here:
     async def rent(self, provider=None, kind=0):
         provider = provider or self.provider()
         offer = (await provider.offers(Resources()))[kind]
-        return await provider.create(offer, fresh_tag(), PUBLIC)
+        return await provider.create(offer, order())
 
     async def login(self, instance):
         dialer = SshDialer()
@@ -68,6 +72,7 @@ class Here:
             import asyncio, os, signal, sys
             from pathlib import Path
             from towline.clock import RealClock
+            from towline.core.instance import Order
             from towline.core.task import Resources
             from towline.providers import local, local_box
             provider = local.LocalProvider(Path({str(self.home)!r}), {{}}, RealClock())
@@ -84,7 +89,7 @@ class Here:
 CREATE = f"""
     async def create():
         offer = (await provider.offers(Resources()))[0]
-        print((await provider.create(offer, {{tag!r}}, {PUBLIC!r})).id, flush=True)
+        print((await provider.create(offer, Order(tag={{tag!r}}, public_key={PUBLIC!r}))).id, flush=True)
     asyncio.run(create())
 """
 
@@ -179,7 +184,7 @@ def test_another_system_gets_a_plain_sentence(here, monkeypatch):
     offer = asyncio.run(here.provider().offers(Resources()))[0]
     monkeypatch.setattr("towline.providers.local.sys.platform", "win32")
     with pytest.raises(errors.SpecError, match="Linux or macOS"):
-        asyncio.run(here.provider().create(offer, fresh_tag(), PUBLIC))
+        asyncio.run(here.provider().create(offer, order()))
 
 
 def test_a_folder_that_can_not_be_written_is_a_refusal(here):

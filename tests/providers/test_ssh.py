@@ -10,13 +10,14 @@ from hypothesis import strategies as st
 
 from tests.clock import FakeClock
 from towline import errors
-from towline.core.instance import Address, InstanceId, run_id_from, tag_for
+from towline.core.instance import Address, InstanceId, Order, run_id_from, tag_for
 from towline.core.task import Resources
 from towline.providers import make
 from towline.providers.ssh import SshProvider, parse_host
 from towline.ssh.client import SshDialer
 
 TAG = tag_for(run_id_from(b"abcdefgh"))
+ORDER = Order(tag=TAG, public_key="")
 ME = getpass.getuser()
 
 
@@ -145,8 +146,8 @@ def test_a_setting_of_the_wrong_kind_is_refused(tmp_path):
 
 def test_create_makes_a_private_note_and_may_be_repeated(provider, tmp_path):
     offer = offered(provider, host="ann@box:2222", identity="/k")
-    made = asyncio.run(provider.create(offer, TAG, ""))
-    assert asyncio.run(provider.create(offer, TAG, "")) == made
+    made = asyncio.run(provider.create(offer, ORDER))
+    assert asyncio.run(provider.create(offer, ORDER)) == made
     assert made.id == made.tag == TAG
     assert made.address == Address(host="box", port=2222, user="ann", identity="/k")
     note = tmp_path / "ssh" / f"{TAG}.json"
@@ -158,7 +159,7 @@ def test_create_says_when_it_can_not_write(tmp_path):
     (tmp_path / "ssh").write_text("in the way")
     provider = SshProvider(tmp_path, {}, SshDialer(), FakeClock())
     with pytest.raises(errors.ProviderError):
-        asyncio.run(provider.create(offered(provider, host="ann@box"), TAG, ""))
+        asyncio.run(provider.create(offered(provider, host="ann@box"), ORDER))
 
 
 def test_a_damaged_note_is_an_error_and_not_an_absent_instance(provider, tmp_path):
@@ -193,7 +194,7 @@ def unreachable(provider, closed_port, tmp_path):
         " AAAAC3NzaC1lZDI1NTE5AAAAIJ1bEmyeWd2jBYrFFNkzGqSB6Q1s0aR0Zx9pQvPqEJ0f\n"
     )
     offer = offered(provider, host=f"ann@127.0.0.1:{closed_port}", known_hosts=str(known))
-    return asyncio.run(provider.create(offer, TAG, ""))
+    return asyncio.run(provider.create(offer, ORDER))
 
 
 def test_a_refused_connection_proves_nothing_once_the_run_has_been_there(

@@ -78,30 +78,73 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offer:
-    """A machine shape at a place and price, at this moment."""
+    """A machine shape at a place and price, at this moment.
+
+    None means that the provider does not say.
+    """
 
     provider: str
     type: str
-    price_usd_per_h: float = 0.0
-    gpu: str | None = None
+    price_usd_per_h: float = 0.0  # of the whole machine
+    gpu: str | None = None  # canonical model, see core.gpu
+    gpus: int = 0
+    vram_gb: float | None = None  # of one GPU
     region: str | None = None
+    available: bool | None = None  # in stock now
+    spot: bool = False  # the provider may take it away
+    boot_s: float | None = None  # from create to SSH, usually
+    net_mbit: float | None = None
+    traffic_usd_per_gb: float | None = None
+    storage_usd_per_h: float | None = None  # of the disk, on top of the price
     payload: dict[str, str] = field(default_factory=dict)  # the provider's own words, for create()
     address: Address | None = None  # of a machine that is there already
 
     def __str__(self) -> str:
         """Show what would be rented."""
         price = f"${self.price_usd_per_h:.2f}/h" if self.price_usd_per_h else "free"
-        return f"{self.provider} {self.type} ({price})"
+        facts = [self.gpu_text, self.region, "spot" if self.spot else None, price]
+        return f"{self.provider} {self.type} ({', '.join(fact for fact in facts if fact)})"
+
+    @property
+    def gpu_text(self) -> str | None:
+        """Its GPUs in words, such as ``2 x H100 80 GB``; None without any."""
+        if self.gpu is None:
+            return None
+        memory = f" {self.vram_gb:.0f} GB" if self.vram_gb else ""
+        return f"{self.gpus} x {self.gpu}{memory}"
 
 
-def rank(offers: list[Offer], max_price_usd_per_h: float | None) -> list[Offer]:
-    """Offers under the price ceiling, cheapest first; ties keep the provider's order."""
-    fitting = [
-        offer
-        for offer in offers
-        if max_price_usd_per_h is None or offer.price_usd_per_h <= max_price_usd_per_h
-    ]
-    return sorted(fitting, key=lambda offer: offer.price_usd_per_h)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What a new instance must carry besides what the offer says; fixed before create is called.
+
+    ``host_key`` is the OpenSSH private key that its SSH server is to use, for providers that take
+    user-data; ``host_public_key`` its public line. ``lifetime_s`` is the time after which nobody
+    needs it any more, for providers that end instances themselves; None: no limit was set.
+    """
+
+    tag: str
+    public_key: str
+    host_key: str | None = field(default=None, repr=False)
+    host_public_key: str | None = None
+    lifetime_s: float | None = None
+    disk_gb: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """Something besides instances that an account holds for us: a key, an address, a volume."""
+
+    provider: str
+    kind: str  # "key", "address", "volume", "group", "script"
+    id: str
+    tag: str
+    since: float | None = None
+    price_usd_per_h: float | None = None  # None: not known
+
+    def __str__(self) -> str:
+        """Show what it is."""
+        return f"{self.kind} {self.id}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +168,11 @@ class Instance:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Features:
-    """The safety a provider offers, as data: shown by plan and doctor.
+    """The safety a provider offers, as data: shown by plan, offers and doctor.
 
-    ``host_key_grade``: A injected at create, B attested, C first key pinned,
-    U the user's own known_hosts. ``end_self_argv``: the command by which the instance ends itself
-    without any key; None where there is no such way.
+    ``host_key_grade``: A injected at create, B attested by a secret that only the machine got,
+    C first key pinned, U the user's own known_hosts. ``end_self_argv``: the command by which the
+    instance ends itself without the account's key; None where there is no such way.
     """
 
     host_key_grade: str
@@ -141,3 +184,11 @@ class Features:
     console_url: str | None = None
     #: whether its instances run containers; None when only a look at one tells
     containers: bool | None = None
+    user_data: bool = False  # create takes a script or cloud-config
+    tags: bool = False  # create takes a tag or label; False: the name is all that carries ours
+    idempotency_key: bool = False  # a repeated create is the same create
+    server_ttl: bool = False  # the provider itself ends the instance after Order.lifetime_s
+    powered_off_bills: bool | None = None  # None: not known
+    spot: bool = False
+    password_login: bool = False  # a password must be set at create; connect switches it off
+    boot_s: float = 180.0  # from create to SSH, usually, where the offer does not say

@@ -29,10 +29,13 @@ from towline.core.instance import (
     InstanceId,
     InstanceStatus,
     Offer,
+    Order,
     parse_tag,
 )
 from towline.core.task import Resources
-from towline.ports import Clock
+from towline.core.units import count_text
+from towline.ports import Clock, Finding
+from towline.providers.account import OnlyInstances
 from towline.providers.local_box import MARK, Box, box_of, new_id, remove_tree, tag_of
 from towline.providers.local_env import instance_environment
 from towline.providers.local_settings import LocalSettings
@@ -52,12 +55,19 @@ exec env PYTHONPATH={source} {python} -P -m towline.providers.local_server --end
 """
 
 
-class LocalProvider:
+class LocalProvider(OnlyInstances):
     """Makes, finds and ends instances below `<home>/local`."""
 
     name = "local"
 
-    def __init__(self, home: Path, settings: Mapping[str, Any], clock: Clock) -> None:
+    def __init__(
+        self,
+        home: Path,
+        settings: Mapping[str, Any],
+        clock: Clock,
+        listen: tuple[str, int] = ("127.0.0.1", 0),
+    ) -> None:
+        self._listen = listen
         self._base = home / "local"
         self._settings = LocalSettings.parse(settings)
         self._faults = self._settings.faults
@@ -79,7 +89,7 @@ class LocalProvider:
             for kind, price in self._settings.offers
         ]
 
-    async def create(self, offer: Offer, tag: str, public_key: str) -> Instance:
+    async def create(self, offer: Offer, order: Order) -> Instance:
         """Make an instance; see the port.
 
         Nothing is awaited on the way, so that a cancelled call has either made it or not begun.
@@ -93,11 +103,11 @@ class LocalProvider:
             raise errors.SpecError(
                 message, hint="use a cloud provider, or `ssh` to a Linux machine"
             )
-        if parse_tag(tag) is None:
-            raise errors.SpecError(f"{tag!r} is not a tag of towline's")
+        if parse_tag(order.tag) is None:
+            raise errors.SpecError(f"{order.tag!r} is not a tag of towline's")
         fault = self._faults.strike("create")
         _refuse(fault, offer)
-        box = self._make(offer, tag, public_key, late=fault == "late")
+        box = self._make(offer, order, late=fault == "late")
         if fault in ("lost_reply", "late"):
             raise errors.ProviderUnavailable("injected fault: the answer to create was lost")
         return self._read(box, box.state())
@@ -144,24 +154,28 @@ class LocalProvider:
             return
         await asyncio.to_thread(box.end)
 
+    async def check(self) -> list[Finding]:
+        """Count what runs; see the port."""
+        return [Finding("instances", count_text(len(await self.list_tagged()), "instance"))]
+
     def _answer(self, moment: str) -> None:
         if self._faults.strike(moment):
             raise errors.ProviderUnavailable("injected fault: the API does not answer")
 
-    def _make(self, offer: Offer, tag: str, public_key: str, *, late: bool) -> Box:
+    def _make(self, offer: Offer, order: Order, *, late: bool) -> Box:
         """Make the folder under another name, rename it, start the server."""
-        draft = Box(self._base / f".new-{new_id(tag)}")
+        draft = Box(self._base / f".new-{new_id(order.tag)}")
         box = Box(self._base / draft.id.removeprefix(".new-"))
         try:
             self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._sweep_drafts(tag)
+            self._sweep_drafts(order.tag)
             draft.folder.mkdir(mode=0o700)
             lock = draft.lock()
             with socket.socket() as reserved, os.fdopen(lock):
                 # bound and not listening: it refuses connections, and nobody else can take it
-                reserved.bind(("127.0.0.1", 0))
-                state = self._state(box, offer, tag, reserved.getsockname()[1], late=late)
-                _furnish(draft, box, state, public_key)
+                reserved.bind(self._listen)
+                state = self._state(box, offer, order.tag, reserved.getsockname(), late=late)
+                _furnish(draft, box, state, order)
                 draft.folder.rename(box.folder)
                 _launch(box, Path(state["runtime"]), [lock, reserved.fileno()])
         except (OSError, subprocess.SubprocessError) as error:
@@ -174,7 +188,9 @@ class LocalProvider:
             raise errors.ProviderError(message, hint=f"check {self._base}") from error
         return box
 
-    def _state(self, box: Box, offer: Offer, tag: str, port: int, *, late: bool) -> dict[str, Any]:
+    def _state(
+        self, box: Box, offer: Offer, tag: str, listen: tuple[str, int], *, late: bool
+    ) -> dict[str, Any]:
         now = self._clock.now()
         runtime = str(box.folder / "run")
         if len(os.fsencode(runtime)) > _SOCKET_PATH_LIMIT:
@@ -189,7 +205,8 @@ class LocalProvider:
             "active_at": now + self._settings.boot_s,
             "ssh_at": now + self._settings.boot_s + self._settings.ssh_delay_s,
             "user": USER,
-            "port": port,
+            "host": listen[0],
+            "port": listen[1],
             "runtime": runtime,
             "boot_fault": self._faults.strike("boot"),
             "ssh_fault": self._faults.strike("ssh"),
@@ -210,7 +227,7 @@ class LocalProvider:
         address = None
         if status is InstanceStatus.ACTIVE:
             address = Address(
-                host="127.0.0.1",
+                host=state.get("host", "127.0.0.1"),
                 port=state["port"],
                 user=state["user"],
                 host_key=state["host_key"],
@@ -251,16 +268,21 @@ def _refuse(fault: str | None, offer: Offer) -> None:
             return
 
 
-def _furnish(draft: Box, box: Box, state: dict[str, Any], public_key: str) -> None:
+def _furnish(draft: Box, box: Box, state: dict[str, Any], order: Order) -> None:
     """Fill the draft's folder with what the instance finds at its final place."""
-    from asyncssh import generate_private_key  # noqa: PLC0415 - 0.2 s, when it is needed only
+    import asyncssh  # noqa: PLC0415 - 0.2 s, when it is needed only
 
-    host_key = generate_private_key("ssh-ed25519", comment=box.id)
+    host_key = (
+        asyncssh.import_private_key(order.host_key)
+        if order.host_key
+        else asyncssh.generate_private_key("ssh-ed25519", comment=box.id)
+    )
     state["host_key"] = host_key.export_public_key().decode().strip()
     draft.host_key.touch(mode=0o600)
     draft.host_key.write_bytes(host_key.export_private_key())
-    draft.authorized_keys.write_text(public_key.strip() + "\n")
     draft.home.mkdir()
+    draft.authorized_keys.parent.mkdir(mode=0o700)
+    draft.authorized_keys.write_text(order.public_key.strip() + "\n")
     draft.bin.mkdir()
     # the interpreter itself: not a virtual environment's, and not a version switcher's front
     (draft.bin / "python3").symlink_to(os.path.realpath(_base_python()))

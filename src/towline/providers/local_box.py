@@ -2,9 +2,9 @@
 
   state.json       what was created, and whether its end was asked for
   lock             locked by the creator, then by the server, for as long as either lives
-  home/            the instance user's home
+  home/            the instance user's home; who is let in stands in .ssh/authorized_keys
   bin/             first on PATH: python3, towline-end-instance
-  host_key, authorized_keys, server.log
+  host_key, server.log
 
 The tag stands in state.json and in the folder's name. Every process of the instance carries
 `TOWLINE_INSTANCE=<id>` in its environment, from the server down, so that daemons which left their
@@ -73,7 +73,7 @@ class Box:
     @property
     def authorized_keys(self) -> Path:
         """Who is let in."""
-        return self.folder / "authorized_keys"
+        return self.home / ".ssh" / "authorized_keys"
 
     @property
     def log(self) -> Path:

@@ -25,13 +25,16 @@ from towline.core.instance import (
     InstanceId,
     InstanceStatus,
     Offer,
+    Order,
     RunId,
     parse_tag,
 )
 from towline.core.layout import CONTROL_FOLDER, RUNS_FOLDER
 from towline.core.task import Resources
+from towline.core.units import count_text
 from towline.line import Line
-from towline.ports import Clock, Dialer
+from towline.ports import Clock, Dialer, Finding
+from towline.providers.account import OnlyInstances
 from towline.providers.settings import require_known
 from towline.providers.statefile import read_state, write_state
 
@@ -51,7 +54,7 @@ _FORM = re.compile(r"(?:(?P<user>[^@]*)@)?(?:\[(?P<v6>[^\]]*)\]|(?P<name>[^:]*))
 _HINT = "write it as user@address, user@address:port or user@[ipv6]:port"
 
 
-class SshProvider:
+class SshProvider(OnlyInstances):
     """Runs on a machine that the user can log in to already."""
 
     name = "ssh"
@@ -93,13 +96,14 @@ class SshProvider:
         )
         return [offer]
 
-    async def create(self, offer: Offer, tag: str, public_key: str) -> Instance:  # noqa: ARG002
+    async def create(self, offer: Offer, order: Order) -> Instance:
         """Note that the run may leave things on the machine; the user's own key lets us in.
 
         Raises:
             SpecError: The tag is not one of ours.
             ProviderError: The note can't be written, so nothing may be done on the machine.
         """
+        tag = order.tag
         if parse_tag(tag) is None:
             raise errors.SpecError(f"{tag!r} is not a tag of towline's")
         note = {"created_at": self._clock.now(), "type": offer.type, **offer.payload}
@@ -156,6 +160,11 @@ class SshProvider:
                 hint = "once it is back, `towline gc` cleans it"
                 raise errors.ProviderUnavailable(f"{message}: {lost}", hint=hint) from lost
         self._note(instance_id).unlink(missing_ok=True)
+
+    async def check(self) -> list[Finding]:
+        """Read the notes; see the port."""
+        found = count_text(len(await self.list_tagged()), "machine")
+        return [Finding("notes", f"{found} that a run may have left something on")]
 
     def _note(self, tag: str) -> Path:
         return self._folder / f"{tag}.json"

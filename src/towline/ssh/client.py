@@ -60,6 +60,19 @@ class SshDialer:
         finally:
             writer.close()
 
+    async def host_key(self, address: Address, timeout_s: float) -> str:
+        """Ask for the host key; see the port.
+
+        Raises:
+            ConnectionLost: It could not be asked.
+        """
+        with _mapped(address):
+            async with asyncio.timeout(timeout_s):
+                key = await asyncssh.get_server_host_key(address.host, address.port, config=[])
+        if key is None:
+            raise errors.ConnectionLost(f"{address.host} shows no host key")
+        return key.export_public_key().decode().strip()
+
     async def dial(self, address: Address, private_key: str | None, timeout_s: float) -> SshRemote:
         """Log in; see the port."""
         options = await _identity(address, private_key, timeout_s)

@@ -9,7 +9,8 @@ from typing import Any
 from towline import errors
 from towline.context import Context, address_json, end_instance
 from towline.core.backoff import delays
-from towline.core.instance import Instance, InstanceId, InstanceStatus, Offer, rank, tag_for
+from towline.core.instance import Instance, InstanceId, InstanceStatus, Offer, Order, tag_for
+from towline.core.offers import rank
 from towline.core.units import seconds_text
 from towline.home import write_private
 
@@ -55,7 +56,7 @@ async def _rent(ctx: Context, offer: Offer, public_key: str) -> dict[str, Any] |
     number = ctx.journal.intend(ctx.provider.name, tag, offer)  # rule 1: intent before effect
     try:
         with _definite_refusals(ctx, number):
-            instance = await ctx.provider.create(offer, tag, public_key)
+            instance = await ctx.provider.create(offer, Order(tag=tag, public_key=public_key))
             _record(ctx, number, instance, offer)
             found = instance.id
     except errors.NoCapacity as refused:

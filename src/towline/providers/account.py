@@ -1,0 +1,170 @@
+"""What every cloud driver is given, and what most of them share.
+
+`Account` is one account at one provider: its key, its settings, the clock. `Driver` is a base
+class with the answers of a provider that needs no extra step; a driver overrides what differs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from towline.core.instance import (
+    Address,
+    Features,
+    Instance,
+    InstanceStatus,
+    Leftover,
+    Offer,
+    Order,
+    parse_tag,
+)
+from towline.core.offers import fits
+from towline.core.task import Resources
+from towline.errors import CredentialsError, SpecError
+from towline.ports import Clock, Finding, Memo
+from towline.providers.settings import require_known
+
+#: settings that every driver knows; a driver's own stand in `Driver.SETTINGS`
+COMMON = (
+    "base_url", "project", "region", "image", "ssh_user", "ssh_port", "settle_s", "timeout_s",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """One account at one provider."""
+
+    name: str
+    settings: Mapping[str, Any]  # `providers.<name>` of config.yaml
+    keys: Mapping[str, str] = field(repr=False)  # "api_key" and the like; see providers.KEYS
+    clock: Clock
+
+    def key(self, field_name: str = "api_key") -> str:
+        """One of the account's keys.
+
+        Raises:
+            CredentialsError: It is not there; names how to give it.
+        """
+        value = self.keys.get(field_name)
+        if not value:
+            message = f"there is no {field_name.replace('_', ' ')} for {self.name}"
+            raise CredentialsError(message, hint=f"`towline login {self.name}` stores it")
+        return value
+
+    def text(self, name: str, default: str) -> str:
+        """A setting that is a word."""
+        return str(self.settings.get(name, default))
+
+    def number(self, name: str, default: float) -> float:
+        """A setting that is a number from 0 up.
+
+        Raises:
+            SpecError: It is something else.
+        """
+        value = self.settings.get(name, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            message = f"providers.{self.name}.{name} must be a number from 0 up, not {value!r}"
+            raise SpecError(message, hint="correct it in config.yaml")
+        return float(value)
+
+
+class OnlyInstances:
+    """The answers of a provider that gives addresses by itself and keeps nothing but instances."""
+
+    async def attach_address(self, instance: Instance, memo: Memo) -> None:
+        """Do nothing: the provider gives the address by itself; see the port."""
+
+    async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
+        """Nothing but instances is kept; see the port."""
+        return []
+
+    async def remove(self, leftover: Leftover) -> None:
+        """Remove nothing, for `leftovers` lists nothing; see the port."""
+
+
+class Driver(OnlyInstances):
+    """What cloud drivers have in common.
+
+    A subclass sets `name`, `FEATURES`, `SSH_USER` and, where it knows more words in config.yaml,
+    `SETTINGS`; it writes `_all_offers`, `create`, `get`, `list_tagged` and `terminate`.
+    """
+
+    name: ClassVar[str]
+    FEATURES: ClassVar[Features]
+    SETTINGS: ClassVar[tuple[str, ...]] = ()
+    SSH_USER: ClassVar[str] = "ubuntu"
+
+    def __init__(self, account: Account) -> None:
+        """Check the settings; nothing is asked yet.
+
+        Raises:
+            SpecError: An unknown setting, or a value of the wrong kind.
+            CredentialsError: The account has no key.
+        """
+        for key in account.settings:
+            require_known(key, (*COMMON, *self.SETTINGS), f"providers.{self.name}", "setting")
+        self.account = account
+        self.features = dataclasses.replace(
+            self.FEATURES, settle_s=account.number("settle_s", self.FEATURES.settle_s)
+        )
+
+    async def check(self) -> list[Finding]:
+        """Ask for offers: key and network in one question; see the port."""
+        offers = await self._all_offers()
+        stock = sum(offer.available is not False for offer in offers)
+        fix = None if stock else "nothing is in stock now; try again later"
+        return [Finding("offers", f"{len(offers)} offers, {stock} of them may be in stock", fix)]
+
+    async def offers(self, need: Resources) -> list[Offer]:
+        """List what fits the need; see the port.
+
+        Raises:
+            SpecError: `resources.gpu` names no GPU.
+        """
+        try:
+            return [
+                offer
+                for offer in await self._all_offers()
+                if fits(offer, need.gpu, need.region, spot=need.spot)
+            ]
+        except ValueError as error:
+            raise SpecError(f"resources.gpu: {error}") from error
+
+    async def _all_offers(self) -> list[Offer]:
+        """Every offer of the account; for `offers` and `check`."""
+        raise NotImplementedError
+
+    # -- for subclasses -------------------------------------------------------------------------
+
+    def address(self, host: str, port: int | None = None, user: str | None = None) -> Address:
+        """The address of an instance; settings have the last word on user and port."""
+        return Address(
+            host=host,
+            port=int(self.account.number("ssh_port", port or 22)),
+            user=self.account.text("ssh_user", user or self.SSH_USER),
+        )
+
+    def require_ours(self, order: Order) -> None:
+        """Refuse a tag that is not towline's, before anything is asked.
+
+        Raises:
+            SpecError: It is not.
+        """
+        if parse_tag(order.tag) is None:
+            raise SpecError(f"{order.tag!r} is not a tag of towline's")
+
+
+def status_of(word: object, table: Mapping[str, InstanceStatus]) -> InstanceStatus:
+    """What a provider's word for a state means; one that is not known is taken for BUILDING.
+
+    Upper and lower case are one: two calls of one API differ in it.
+    """
+    return table.get(str(word).lower(), InstanceStatus.BUILDING)
+
+
+def tagged(instances: Iterable[Instance]) -> list[Instance]:
+    """Those that carry a tag of towline's."""
+    return [one for one in instances if parse_tag(one.tag) is not None]

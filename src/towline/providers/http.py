@@ -1,0 +1,245 @@
+"""Ask a provider's HTTP API, and say in our words what it answered.
+
+Every request has its own connection: a kept one that the server has closed meanwhile would leave
+a POST's outcome unknown. A GET is repeated after a passing failure; what changes something never
+is, for the caller must look first whether it has happened.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import random
+import re
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from towline import errors
+from towline.core.backoff import delays
+from towline.ports import Clock
+
+_TIMEOUT_S = 30.0
+_TRIES = 4
+_PAUSES_S = (0.5, 8.0)
+_LONGEST_RETRY_S = 30.0
+_SHOWN = 300  # characters of an answer in a message
+_SUCCESS = range(200, 300)
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What a provider's own words for a failure mean.
+
+    ``pattern`` is looked for, whatever its case, in "<status> <code> <message>"; the first rule
+    that fits wins. ``hint`` None: the error's usual one.
+    """
+
+    pattern: str
+    error: type[errors.ProviderError]
+    hint: str | None = None
+
+
+class Api:
+    """One provider's HTTP API."""
+
+    def __init__(
+        self,
+        name: str,
+        base_url: str,
+        clock: Clock,
+        headers: Callable[[], Mapping[str, str]],
+        *,
+        rules: Sequence[Rule] = (),
+        timeout_s: float = _TIMEOUT_S,
+    ) -> None:
+        """Ask nothing yet.
+
+        Args:
+            name: The provider's, for messages.
+            base_url: Without a slash at its end.
+            clock: For the pauses between two tries.
+            headers: Called for each request; holds the key.
+            rules: The provider's own words for failures.
+            timeout_s: For connecting, and for each silence while reading.
+        """
+        self._name = name
+        self._base_url = base_url.rstrip("/")
+        self._clock = clock
+        self._headers = headers
+        self._rules = rules
+        self._timeout_s = timeout_s
+
+    async def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
+        """Read something; the answer's JSON. Repeated after a passing failure.
+
+        Raises:
+            ProviderError: As `send`.
+        """
+        # no two of many runs that were refused together ask again together
+        pauses = (pause_s * random.uniform(0.7, 1.3) for pause_s in delays(*_PAUSES_S))  # noqa: S311
+        for _ in range(_TRIES - 1):
+            try:
+                return await self.send("GET", path, params=params)
+            except errors.RateLimited as limited:
+                wanted = limited.retry_after_s or 0.0
+                await self._clock.sleep(max(next(pauses), min(wanted, _LONGEST_RETRY_S)))
+            except errors.ProviderUnavailable:
+                await self._clock.sleep(next(pauses))
+        return await self.send("GET", path, params=params)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        params: Mapping[str, Any] | None = None,
+        form: Mapping[str, str] | None = None,
+        plain: bool = False,
+    ) -> Any:
+        """Ask once; the answer's JSON, None for an empty one, its text when `plain`.
+
+        Raises:
+            NotFound: 404.
+            RateLimited: 429.
+            ProviderUnavailable: No answer, or 408, 409, 5xx: whether it happened is not known.
+            ProviderReplyError: Success, but no JSON: it may have happened.
+            ProviderError: Any other refusal, by the rules and then by the status.
+        """
+        status, text, retry_after = await self._ask(method, path, body, params, form)
+        if status not in _SUCCESS:
+            raise self._refusal(status, text, retry_after)
+        if plain or not text.strip():
+            return text if plain else None
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            message = (
+                f"{self._name} answered {method} {path} with {status} and no JSON: {_short(text)}"
+            )
+            raise errors.ProviderReplyError(message) from error
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        body: Any,
+        params: Mapping[str, Any] | None,
+        form: Mapping[str, str] | None,
+    ) -> tuple[int, str, str | None]:
+        import httpx  # noqa: PLC0415 - 0.1 s, and only clouds need it
+
+        verify: Any = _tls() if self._base_url.startswith("https:") else False
+        try:
+            async with httpx.AsyncClient(verify=verify, timeout=self._timeout_s) as client:
+                answer = await client.request(
+                    method,
+                    self._base_url + path,
+                    params=params,
+                    json=body,
+                    data=form,
+                    headers=dict(self._headers()),
+                )
+                return answer.status_code, answer.text, answer.headers.get("retry-after")
+        except httpx.InvalidURL as error:
+            message = f"providers.{self._name}.base_url can't be used: {error}"
+            raise errors.SpecError(message, hint="correct it in config.yaml") from error
+        except httpx.HTTPError as error:
+            what = str(error) or type(error).__name__
+            raise errors.ProviderUnavailable(
+                f"{self._name} does not answer {method} {path}: {what}"
+            ) from error
+
+    def _refusal(self, status: int, text: str, retry_after: str | None) -> errors.TowlineError:
+        code, said = _reason(text)
+        message = f"{self._name} answers {status}: {_short(said or text) or 'no reason given'}"
+        for rule in self._rules:
+            if re.search(rule.pattern, f"{status} {code} {said}", re.IGNORECASE):
+                return rule.error(message, hint=rule.hint)
+        if status == 429:  # noqa: PLR2004 - HTTP's own numbers
+            return errors.RateLimited(message, retry_after_s=_seconds(retry_after))
+        return _by_status(status)(message)
+
+
+def _by_status(status: int) -> type[errors.ProviderError]:
+    """The table for every provider: what a bare status means."""
+    match status:
+        case 401 | 403:
+            return errors.ProviderAuthError
+        case 402:
+            return errors.PaymentNeeded
+        case 404 | 410:
+            return errors.NotFound
+        case 408 | 409:
+            return errors.ProviderUnavailable
+        case _ if 400 <= status < 500:  # noqa: PLR2004
+            return errors.ProviderError
+        case _:
+            return errors.ProviderUnavailable
+
+
+def _reason(text: str) -> tuple[str, str]:
+    """The code and the message of an error's body, in the shapes that providers use."""
+    try:
+        body = json.loads(text)
+    except ValueError:
+        return "", text
+    inner = body.get("error", body) if isinstance(body, dict) else body
+    if not isinstance(inner, dict):
+        inner = {**body, "message": inner} if isinstance(body, dict) else {"message": inner}
+    said = next(
+        (inner[k] for k in ("message", "msg", "detail", "error_reason") if inner.get(k)), ""
+    )
+    code = next((inner[k] for k in ("code", "id", "type", "error") if inner.get(k)), "")
+    return str(code), str(said or code)
+
+
+def _seconds(retry_after: str | None) -> float | None:
+    """Retry-After in seconds; its form with a date is not used by these APIs."""
+    return float(retry_after) if retry_after and re.fullmatch(r"\d+(\.\d+)?", retry_after) else None
+
+
+def _short(text: str) -> str:
+    plain = " ".join(text.split())
+    return plain if len(plain) <= _SHOWN else plain[:_SHOWN] + " ..."
+
+
+@functools.cache
+def _tls() -> ssl.SSLContext:
+    import httpx  # noqa: PLC0415
+
+    return httpx.create_ssl_context()  # 30 ms; the same for every request
+
+
+def need(value: Any, *path: str | int) -> Any:
+    """Take a part of an answer.
+
+    Raises:
+        ProviderReplyError: It is not there.
+    """
+    for part in path:
+        try:
+            value = value[part]
+        except (KeyError, IndexError, TypeError) as error:
+            where = ".".join(str(one) for one in path)
+            message = f"the provider's answer has no {where}: {_short(str(value))}"
+            raise errors.ProviderReplyError(message) from error
+    return value
+
+
+def rows(value: Any) -> list[dict[str, Any]]:
+    """An answer that must be a list of objects.
+
+    Raises:
+        ProviderReplyError: It is something else; a list that can't be read is not an empty one.
+    """
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise errors.ProviderReplyError(f"the provider's answer is no list: {_short(str(value))}")
+    return value
+
+
+def segment(text: str) -> str | None:
+    """An id as one part of a path; None for what can be no id: it would be another address."""
+    return text if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}", text) else None

@@ -1,0 +1,188 @@
+"""Lambda Cloud: https://cloud.lambda.ai/api/v1, after its OpenAPI document 1.10.0.
+
+Instances carry the tag as their name and as a tag. User-data installs the host key. There is no
+stop state and no way for an instance to end itself: only `terminate` ends billing. Not verified on
+a live account: that a launch whose tags are refused never starts anything, and how soon a new
+instance shows in the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from towline import errors
+from towline.core import gpu
+from towline.core.instance import (
+    Features,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    Leftover,
+    Offer,
+    Order,
+    parse_tag,
+)
+from towline.ports import Memo
+from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.cloud_init import user_data
+from towline.providers.http import Api, Rule, need, rows, segment
+
+_BASE_URL = "https://cloud.lambda.ai/api/v1"
+_TAG_KEY = "towline"
+_STATUSES = {
+    "booting": InstanceStatus.BUILDING,
+    "active": InstanceStatus.ACTIVE,
+    "unhealthy": InstanceStatus.DEAD,
+    "preempted": InstanceStatus.DEAD,
+    "terminating": InstanceStatus.TERMINATING,
+}
+_RULES = (
+    Rule(r"insufficient-capacity", errors.NoCapacity),
+    Rule(r"quota-exceeded", errors.QuotaExceeded),
+    Rule(r"account-inactive", errors.PaymentNeeded, "the account is not active; see its console"),
+    Rule(r"object-does-not-exist", errors.NotFound),
+    Rule(r"provider/", errors.ProviderUnavailable),
+)
+
+
+class LambdaCloud(Driver):
+    """One Lambda account."""
+
+    name = "lambda"
+    FEATURES = Features(
+        host_key_grade="A",
+        user_data=True,
+        tags=True,
+        powered_off_bills=None,  # there is no such state
+        console_url="https://cloud.lambda.ai/instances",
+        boot_s=240.0,
+    )
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(account)
+        key = account.key()
+        self._api = Api(
+            self.name,
+            account.text("base_url", _BASE_URL),
+            account.clock,
+            lambda: {"Authorization": f"Bearer {key}"},
+            rules=_RULES,
+            timeout_s=account.number("timeout_s", 30.0),
+        )
+
+    async def _all_offers(self) -> list[Offer]:
+        types = need(await self._api.get("/instance-types"), "data")
+        return [offer for one in types.values() for offer in self._offers_of(one)]
+
+    def _offers_of(self, listed: Mapping[str, Any]) -> list[Offer]:
+        kind = need(listed, "instance_type")
+        name, words = need(kind, "name"), str(kind.get("gpu_description", ""))
+        count = int(kind.get("specs", {}).get("gpus", 0))
+        model = gpu.parse(words) if count else None
+        regions = [need(region, "name") for region in listed["regions_with_capacity_available"]]
+        return [
+            Offer(
+                provider=self.name,
+                type=name,
+                price_usd_per_h=need(kind, "price_cents_per_hour") / 100,
+                gpu=model.model if model else None,
+                gpus=count,
+                vram_gb=model.memory_gb if model else None,
+                region=region,
+                available=region is not None,
+                boot_s=self.FEATURES.boot_s,
+            )
+            for region in regions or [None]
+        ]
+
+    async def create(self, offer: Offer, order: Order) -> Instance:
+        """Add the run's key, then launch; see the port."""
+        self.require_ours(order)
+        await self._add_key(order)
+        body = {
+            "region_name": offer.region,
+            "instance_type_name": offer.type,
+            "ssh_key_names": [order.tag],
+            "name": order.tag,
+            "tags": [{"key": _TAG_KEY, "value": order.tag}],
+            "user_data": user_data(order),
+        }
+        answer = await self._api.send("POST", "/instance-operations/launch", body)
+        return Instance(
+            id=InstanceId(need(answer, "data", "instance_ids", 0)),
+            provider=self.name,
+            tag=order.tag,
+            status=InstanceStatus.BUILDING,
+            started_at=self.account.clock.now(),
+            price_usd_per_h=offer.price_usd_per_h,
+            type=offer.type,
+        )
+
+    async def _add_key(self, order: Order) -> None:
+        """Look first: two keys of one name are refused, and a lost answer may have made one."""
+        if any(key["name"] == order.tag for key in await self._keys()):
+            return
+        await self._api.send(
+            "POST", "/ssh-keys", {"name": order.tag, "public_key": order.public_key}
+        )
+
+    async def get(self, instance_id: InstanceId) -> Instance | None:
+        """Read one instance; see the port."""
+        name = segment(instance_id)
+        if name is None:
+            return None
+        try:
+            answer = await self._api.get(f"/instances/{name}")
+        except errors.NotFound:
+            return None
+        return self._read(need(answer, "data"))
+
+    async def list_tagged(self) -> list[Instance]:
+        """List what carries our tag; see the port."""
+        listed = rows(need(await self._api.get("/instances"), "data"))
+        return tagged(one for one in map(self._read, listed) if one is not None)
+
+    async def terminate(self, instance_id: InstanceId) -> None:
+        """End an instance; see the port."""
+        try:
+            body = {"instance_ids": [instance_id]}
+            await self._api.send("POST", "/instance-operations/terminate", body)
+        except errors.NotFound:
+            return
+
+    async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
+        """List our keys; see the port."""
+        return [
+            Leftover(provider=self.name, kind="key", id=need(key, "id"), tag=key["name"])
+            for key in await self._keys()
+            if parse_tag(key["name"]) is not None
+        ]
+
+    async def remove(self, leftover: Leftover) -> None:
+        """Remove a key; see the port."""
+        try:
+            await self._api.send("DELETE", f"/ssh-keys/{leftover.id}")
+        except errors.NotFound:
+            return
+
+    async def _keys(self) -> list[dict[str, Any]]:
+        return rows(need(await self._api.get("/ssh-keys"), "data"))
+
+    def _read(self, found: Mapping[str, Any]) -> Instance | None:
+        """One instance in our words; None when it is gone."""
+        word = need(found, "status")
+        if word == "terminated":
+            return None
+        tags = {tag["key"]: tag["value"] for tag in found.get("tags") or []}
+        kind, host = found.get("instance_type") or {}, found.get("ip")
+        return Instance(
+            id=InstanceId(need(found, "id")),
+            provider=self.name,
+            tag=tags.get(_TAG_KEY) or found.get("name") or "",
+            status=status_of(word, _STATUSES),
+            address=self.address(host) if host else None,
+            price_usd_per_h=kind.get("price_cents_per_hour", 0) / 100,
+            type=kind.get("name", ""),
+            detail="" if word == "active" else f"{self.name} says {word}",
+        )

@@ -1,0 +1,192 @@
+"""What every driver of a cloud must do: the provider's contract, and the faults of an HTTP API.
+
+A test module subclasses `CloudSuite` and sets `cloud_class`, `provider_name`, `keys` and `need`.
+"""
+
+import asyncio
+
+import pytest
+
+from tests.contracts.provider_suite import ProviderSuite, Subject, fresh_tag, gone, key_pair, rented
+from towline import errors
+from towline.clock import RealClock
+from towline.core.instance import InstanceStatus
+from towline.core.task import Resources
+from towline.providers import make
+from towline.ssh.client import SshDialer
+
+KEYS, HOST_KEYS = key_pair(), key_pair()
+
+
+class CloudSuite(ProviderSuite):
+    cloud_class = None
+    provider_name = ""
+    keys = {"api_key": "test"}  # noqa: RUF012 - set once by each class
+    need = Resources(gpu="H100:1")
+    expect = {}  # noqa: RUF012
+    #: names of the fake's calls
+    create_call, list_call, get_call, terminate_call = (
+        "launch",
+        "list_instances",
+        "get_instance",
+        "terminate",
+    )
+    #: more settings of the account
+    settings = {}  # noqa: RUF012
+
+    @pytest.fixture
+    def cloud(self):
+        with self.cloud_class() as cloud:
+            yield cloud
+            assert cloud.violations == []
+
+    @pytest.fixture
+    def subject(self, cloud):
+        return self.subject_of(cloud)
+
+    def subject_of(self, cloud, **settings):
+        def fresh():
+            return make(
+                self.provider_name, home=cloud.folder, keys=self.keys, dialer=SshDialer(),
+                clock=RealClock(), settings={
+                    "base_url": cloud.base_url, "ssh_user": cloud.user, "ssh_port": cloud.ssh_port,
+                    "timeout_s": 5, **self.settings, **settings,
+                },
+            )  # fmt: skip
+
+        user_data = fresh().features.host_key_grade == "A"
+        return Subject(
+            fresh=fresh, need=self.need, expect=self.expect, private_key=KEYS[0],
+            public_key=KEYS[1], host_keys=HOST_KEYS if user_data else None,
+        )  # fmt: skip
+
+    def quick(self, cloud):
+        """A provider that gives up on a silent API soon."""
+        return self.subject_of(cloud, timeout_s=0.3).fresh()
+
+    # -- offers ---------------------------------------------------------------------------------
+
+    def test_offers_fit_the_need_and_say_what_they_are(self, subject):
+        offers = asyncio.run(subject.fresh().offers(self.need))
+        assert offers
+        for offer in offers:
+            assert (offer.gpu, offer.gpus) == ("H100", 1)
+            assert offer.price_usd_per_h > 0
+
+    def test_a_gpu_that_nobody_has_gets_no_offer(self, subject):
+        assert asyncio.run(subject.fresh().offers(Resources(gpu="V100:7"))) == []
+
+    def test_a_need_that_is_no_gpu_is_an_error(self, subject):
+        with pytest.raises(errors.SpecError):
+            asyncio.run(subject.fresh().offers(Resources(gpu="many")))
+
+    # -- what is ours ---------------------------------------------------------------------------
+
+    def test_what_create_made_besides_the_instance_can_be_removed(self, cloud, subject):
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            await gone(provider, made.id)
+            for one in await provider.leftovers(subject.memos):
+                assert one.tag == made.tag
+                await provider.remove(one)
+                await provider.remove(one)
+            assert await provider.leftovers(subject.memos) == []
+            assert cloud.left_over() == []
+
+        asyncio.run(scenario())
+
+    def test_a_repeated_create_makes_no_second_key(self, cloud, subject):
+        async def scenario():
+            provider, tag = subject.fresh(), fresh_tag()
+            cloud.fail(self.create_call, "503")
+            with pytest.raises(errors.ProviderUnavailable):
+                await rented(subject, provider, tag)
+            before = len(cloud.left_over())
+            await rented(subject, provider, tag)
+            assert len(cloud.left_over()) in {before, before + 1}  # an address of its own
+            assert len(await provider.list_tagged()) == 1
+
+        asyncio.run(scenario())
+
+    def test_machines_of_others_are_not_listed(self, cloud, subject):
+        for name in (
+            "web-1",
+            "towline",
+            "towline-abcdefghzz",
+            f"{fresh_tag()}x",
+            f"x{fresh_tag()}",
+        ):
+            cloud.place_foreign(name)
+        assert asyncio.run(subject.fresh().list_tagged()) == []
+
+    # -- failures -------------------------------------------------------------------------------
+
+    def test_a_wrong_key_is_said_to_be_one(self, cloud):
+        wrong = type(self)()
+        wrong.keys = dict.fromkeys(self.keys, "wrong")
+        with pytest.raises(errors.ProviderAuthError):
+            asyncio.run(wrong.subject_of(cloud).fresh().list_tagged())
+
+    @pytest.mark.parametrize(
+        ("kind", "error"),
+        [
+            ("500", errors.ProviderUnavailable),
+            ("reset", errors.ProviderUnavailable),
+            ("500_after", errors.ProviderUnavailable),
+            ("reset_after", errors.ProviderUnavailable),
+            ("garbage_after", errors.ProviderReplyError),
+            ("timeout_after", errors.ProviderUnavailable),
+            ("429", errors.RateLimited),
+            ("402", errors.PaymentNeeded),
+            ("403", errors.ProviderAuthError),
+        ],
+    )
+    def test_what_create_fails_with(self, cloud, kind, error):
+        async def scenario():
+            provider, tag = self.quick(cloud), fresh_tag()
+            subject = self.subject_of(cloud)
+            offer = (await provider.offers(self.need))[0]
+            cloud.fail(self.create_call, kind)
+            with pytest.raises(error):
+                await provider.create(offer, subject.order(tag))
+            happened = kind.endswith("_after")
+            assert len(cloud.alive()) == happened
+            assert [one.tag for one in await subject.fresh().list_tagged()] == [tag] * happened
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize("kind", ["500", "reset", "429"])
+    def test_a_passing_failure_of_a_read_is_repeated(self, cloud, subject, kind):
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            cloud.fail(self.list_call, kind)
+            assert [one.id for one in await provider.list_tagged()] == [made.id]
+
+        asyncio.run(scenario())
+
+    def test_a_list_that_can_not_be_read_is_no_empty_list(self, cloud, subject):
+        cloud.fail(self.list_call, "garbage")
+        with pytest.raises(errors.ProviderReplyError):
+            asyncio.run(subject.fresh().list_tagged())
+
+    def test_an_errored_instance_is_dead_and_can_be_ended(self, cloud, subject):
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            self.break_machine(cloud, cloud.machines[made.id])
+            assert (await provider.get(made.id)).status is InstanceStatus.DEAD
+            assert [one.id for one in await provider.list_tagged()] == [made.id]
+            await gone(provider, made.id)
+            assert cloud.alive() == []
+
+        asyncio.run(scenario())
+
+    def break_machine(self, cloud, machine):
+        machine.status = "error"
+
+    def test_check_finds_nothing_wrong(self, subject):
+        findings = asyncio.run(subject.fresh().check())
+        assert findings
+        assert [one for one in findings if one.fix is not None] == []
