@@ -7,7 +7,7 @@ N ?= 200
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format crash cuts bench frameworks logs docs coverage clean debian
+.PHONY: help demo test lint format crash faults cuts bench frameworks logs docs coverage clean debian
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -31,6 +31,9 @@ format: .venv/.lint  ## Bring the code into the one format
 
 crash: debian .venv/.test  ## Kill the driver at N random moments: make crash N=200
 	TOWLINE_CRASH_RUNS=$(N) $(PYTEST) tests/crash -m crash --timeout 0 $(ARGS)
+
+faults: debian .venv/.test  ## Inject N seeded faults at each provider's stand-in: make faults N=1000
+	TOWLINE_FAULT_RUNS=$(N) $(PYTEST) tests/faults -m faults --timeout 0 $(ARGS)
 
 cuts: debian .venv/.test  ## Cut the link to a real OpenSSH server: 20 s in each long step, and every 5 s
 	TOWLINE_CUT_S=20 TOWLINE_CUTS=6 TOWLINE_CUT_PAUSE_S=5 $(PYTEST) tests/netns --timeout 0 $(ARGS)

@@ -21,6 +21,7 @@ class FakeProvider:
         self.faults = {}
         self.calls = []
         self.instances = {}
+        self.things = {}  # id -> Leftover
         self._clock = clock
         self._gone_after_s = gone_after_s
         self._dying = {}
@@ -51,6 +52,21 @@ class FakeProvider:
                 status = InstanceStatus.TERMINATING
                 self.instances[instance_id] = dataclasses.replace(found, status=status)
                 self._bury()
+
+    async def attach_address(self, instance, memo):
+        with self._fault("attach_address", instance.id):
+            pass
+
+    async def leftovers(self, memos):
+        with self._fault("leftovers"):
+            return list(self.things.values())
+
+    async def remove(self, leftover):
+        with self._fault("remove", leftover.id):
+            self.things.pop(leftover.id, None)
+
+    async def check(self):
+        return []
 
     def place(self, tag, instance_id=None, **facts):
         """An instance appears, whoever made it."""

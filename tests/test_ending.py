@@ -64,7 +64,7 @@ def test_an_instance_is_terminated_and_proven_gone(provider, clock):
 def test_the_proof_is_the_providers_word_after_the_terminate(provider, clock):
     made = provider.place(TAG)
     prove(provider, row(made.id, clock), clock)
-    assert provider.calls[-1] == ("get", made.id)
+    assert provider.calls[-2:] == [("get", made.id), ("list_tagged",)]
     assert provider.calls.index(("terminate", made.id)) < len(provider.calls) - 1
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.clock import FakeClock
 from tests.doubles import SILENT, FakeProvider, Forever
 from towline import errors
-from towline.core.instance import InstanceId, Offer, run_id_from, tag_for
+from towline.core.instance import InstanceId, Leftover, Offer, run_id_from, tag_for
 from towline.core.redact import Redactor
 from towline.core.run import Outcome, RunRecord, RunState, StepName
 from towline.recover import sweep, undriven, unreleased
@@ -18,7 +18,7 @@ from towline.store.holder import this_process
 from towline.store.journal import Store
 
 OFFER = Offer(provider="fake", type="small", price_usd_per_h=1.0)
-KEYS = {"orphans", "claimed", "unreachable", "ended", "failed"}
+KEYS = {"orphans", "claimed", "foreign", "unreachable", "ended", "failed"}
 NOTHING = {key: [] for key in KEYS}
 
 
@@ -162,8 +162,10 @@ def test_what_does_not_carry_our_tag_is_nobody_of_ours(store, clock, tag, sole_o
 
 
 def test_another_laptops_instance_is_left_alone(store, provider, clock):
-    provider.place(tag_for(run_id_from(b"stranger")))
-    assert swept(store, provider, clock) == NOTHING
+    made = provider.place(tag_for(run_id_from(b"stranger")))
+    found = swept(store, provider, clock)
+    assert ids(found.pop("foreign")) == [made.id]
+    assert not any(found.values())
     assert len(provider.instances) == 1
 
 
@@ -192,7 +194,9 @@ def test_a_provider_that_is_silent_hides_no_other(store, provider, clock):
     silent.faults["list_tagged"] = [Forever, SILENT]
     rented(store, provider, 1, state=RunState.SUCCEEDED)
     found = swept(store, {"silent": silent, "fake": provider}, clock)
-    assert found["unreachable"] == [{"provider": "silent", "error": SILENT.message}]
+    assert found["unreachable"] == [
+        {"provider": "silent", "error": SILENT.message, "hint": SILENT.hint}
+    ]
     assert ids(found["ended"]) == ["i-1"]
 
 
@@ -229,3 +233,45 @@ def test_an_instance_rented_while_the_sweep_reads_is_seen_with_its_claim(store, 
     found = swept(store, provider, clock)
     assert ids(found["claimed"]) == ["i-9"]
     assert found["orphans"] == []
+
+
+def test_a_second_instance_under_an_active_runs_tag_is_ended(store, provider, clock):
+    """The answer to a create came late: the run has another instance by now."""
+    run = rented(store, provider, 1)
+    late = provider.place(tag_for(run.id), "i-late")
+    found = swept(store, provider, clock)
+    assert ids(found["claimed"]) == ["i-1"]
+    assert ids(found["ended"]) == [late.id]
+    assert list(provider.instances) == ["i-1"]
+
+
+def test_while_a_run_waits_for_an_answer_every_instance_of_its_tag_is_claimed(
+    store, provider, clock
+):
+    run = created(store, 1)
+    store.take_lease(run.id).intend("fake", tag_for(run.id), OFFER)
+    provider.place(tag_for(run.id), "i-new")
+    assert ids(swept(store, provider, clock)["claimed"]) == ["i-new"]
+
+
+def key_of(run_id):
+    return Leftover(provider="fake", kind="key", id=f"k-{run_id}", tag=tag_for(run_id))
+
+
+def test_keys_of_ended_runs_are_removed_and_those_of_others_are_left(store, provider, clock):
+    ended = rented(store, provider, 1, state=RunState.SUCCEEDED)
+    active = rented(store, provider, 2)
+    stranger = run_id_from(b"stranger")
+    for run_id in (ended.id, active.id, stranger):
+        provider.things[f"k-{run_id}"] = key_of(run_id)
+    found = swept(store, provider, clock)
+    assert ids(found["foreign"]) == [f"k-{stranger}"]
+    assert set(provider.things) == {f"k-{active.id}", f"k-{stranger}"}
+    assert {row["kind"] for row in found["ended"]} == {"instance", "key"}
+
+
+def test_a_key_that_can_not_be_removed_is_told(store, provider, clock):
+    ended = rented(store, provider, 1, state=RunState.SUCCEEDED)
+    provider.things["k"] = key_of(ended.id)
+    provider.faults["remove"] = [SILENT]
+    assert ids(swept(store, provider, clock)["failed"]) == [f"k-{ended.id}"]

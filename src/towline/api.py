@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,17 +17,21 @@ from towline import errors, planning, receipt, recover, runner, starting, taskfi
 from towline.clock import RealClock
 from towline.context import Context
 from towline.core.instance import Offer, RunId
-from towline.core.offers import rank
+from towline.core.offers import Outlook, rank
 from towline.core.redact import Redactor
 from towline.core.run import RunRecord, RunState, StepName, Wish, done_steps
 from towline.core.task import TaskSpec
 from towline.home import Home, RunFiles, load_config
 from towline.line import Line
+from towline.market import ask
 from towline.ports import Provider
-from towline.starting import Checked, provider_name, secrets_of
+from towline.starting import Checked, provider_names, secrets_of
 from towline.store.journal import Event, LedgerRow, Store
 
 _POLL_S = 0.1
+#: a release that failed is tried again by later commands, but not by each of a burst
+_RETRY_RELEASE_S = 30.0
+_IN_PASSING_S = 20.0
 #: between two drivers of a run, the one that detaches and the one that takes over, nobody drives
 HANDOVER_S = 3.0
 
@@ -52,20 +59,29 @@ class Towline:
 
     # -- starting -------------------------------------------------------------------------------
 
-    async def quote(self, task: TaskSpec) -> list[Offer]:
-        """Offers for the task, the one that would be rented first.
+    async def quote(self, task: TaskSpec, outlook: Outlook | None = None) -> list[Offer]:
+        """Offers for the task from all the accounts it may rent from, the best first.
 
         Raises:
             NoCapacity: None fits.
+            TowlineError: No account answered.
         """
-        provider = self.provider(provider_name(task))
-        offers = rank(await provider.offers(task.resources), task.resources.max_price_per_hour)
+        names = self.provider_names(task)
+        market = await ask({name: self.provider(name) for name in names}, task.resources)
+        offers = rank(market.offers, task.resources.max_price_per_hour, outlook)
+        for failure in market.failures.values():
+            if not offers:
+                raise failure
         if not offers:
             raise errors.NoCapacity(
-                f"{provider.name} has no offer that fits the task",
+                f"{', '.join(names)}: no offer that fits the task",
                 hint="raise max_price_per_hour, or ask for another GPU or region",
             )
         return offers
+
+    def provider_names(self, task: TaskSpec) -> list[str]:
+        """The providers that a task may rent from; see `starting.provider_names`."""
+        return provider_names(task, self.accounts)
 
     def start(self, task: TaskSpec, base: Path, results_root: Path | None = None) -> RunRecord:
         """Check everything that can be checked before money is spent, then store a new run.
@@ -78,8 +94,7 @@ class Towline:
         Raises:
             SpecError: Names what, where, why, and what to do.
         """
-        self.check(task, base, results_root)
-        return self.create(task, base, results_root)
+        return self.create(task, base, self.check(task, base, results_root), results_root)
 
     def check(self, task: TaskSpec, base: Path, results_root: Path | None = None) -> Checked:
         """The first half of `start`: find what is wrong; nothing is stored.
@@ -87,12 +102,14 @@ class Towline:
         Raises:
             SpecError: Names what, where, why, and what to do.
         """
-        provider = self.provider(provider_name(task))
-        if task.image and provider.features.containers is False:
-            message = f"image: instances of provider {provider.name} have neither docker nor podman"
-            hint = "install one there, or take `image` out of the task"
-            raise errors.SpecError(message, hint=hint)
-        return starting.check(task, base, results_root, self.redactor, self.home.path)
+        providers = self.provider_names(task)
+        for name in providers:
+            if self.provider(name).features.containers is False and task.image:
+                message = f"image: instances of provider {name} have neither docker nor podman"
+                hint = "install one there, or take `image` out of the task"
+                raise errors.SpecError(message, hint=hint)
+        checked = starting.check(task, base, results_root, self.redactor, self.home.path)
+        return replace(checked, providers=tuple(providers))
 
     async def plan(
         self, task: TaskSpec, base: Path, uplink_bytes_per_s: float | None = None
@@ -105,20 +122,22 @@ class Towline:
         from towline.ssh.client import SshDialer  # noqa: PLC0415 - 0.3 s
 
         checked = self.check(task, base)
-        offers = await self.quote(task)
+        offers = await self.quote(task, Outlook(upload_bytes=checked.size_bytes))
         address = offers[0].address
         way = await planning.uplink(uplink_bytes_per_s, address, SshDialer(), self.clock)
-        features = self.provider(provider_name(task)).features
+        features = self.provider(offers[0].provider).features
         found = await planning.plan(task, checked.scans, offers, features, way)
         return {**found, "dataset": checked.dataset.data() if checked.dataset else None}
 
-    def create(self, task: TaskSpec, base: Path, results_root: Path | None = None) -> RunRecord:
+    def create(
+        self, task: TaskSpec, base: Path, checked: Checked, results_root: Path | None = None
+    ) -> RunRecord:
         """The second half of `start`: make the results folder and store a run of a checked task.
 
         Raises:
             SpecError: The results folder can't be made.
         """
-        return starting.create(task, base, results_root, self.store, self.clock.now())
+        return starting.create(task, base, results_root, checked, self.store, self.clock.now())
 
     # -- driving --------------------------------------------------------------------------------
 
@@ -152,7 +171,7 @@ class Towline:
             run=run,
             task=task,
             base=Path(run.task["base"]),
-            provider=self.provider(run.provider),
+            provider_of=self.provider,
             dialer=SshDialer(),
             clock=self.clock,
             journal=journal,
@@ -173,8 +192,29 @@ class Towline:
 
         settings = (self.config.get("providers") or {}).get(name) or {}
         return make(
-            name, home=self.home.path, settings=settings, dialer=SshDialer(), clock=self.clock
+            name,
+            home=self.home.path,
+            settings=settings,
+            keys=self._keys(name),
+            dialer=SshDialer(),
+            clock=self.clock,
         )
+
+    def _keys(self, name: str) -> dict[str, str]:
+        """An account's keys from the environment, known to the redactor before anything sees them."""
+        from towline.providers import keys_of  # noqa: PLC0415
+
+        found = {field: os.environ.get(variable, "") for field, variable in keys_of(name).items()}
+        keys = {field: value.strip() for field, value in found.items() if value.strip()}
+        for value in keys.values():
+            self.redactor.add(value)
+        return keys
+
+    def accounts(self) -> list[str]:
+        """Names of the clouds that can be rented from: their keys are there."""
+        from towline.providers import CLOUDS  # noqa: PLC0415
+
+        return [name for name, one in CLOUDS.items() if all(map(os.environ.get, one.keys.values()))]
 
     # -- ending ---------------------------------------------------------------------------------
 
@@ -203,11 +243,34 @@ class Towline:
                 still_open.append((self.store.run(run.id), error))
         return still_open
 
+    def releases_due(self) -> list[RunRecord]:
+        """Runs of which only the proof of their end is missing, and that nobody tried of late."""
+        before = self.clock.now() - _RETRY_RELEASE_S
+        return [
+            run
+            for run in recover.unreleased(self.store)
+            if all(
+                one.started_at < before
+                for one in self.store.attempts(run.id)
+                if one.step is StepName.RELEASE
+            )
+        ]
+
+    async def sweep_in_passing(self) -> dict[str, Any]:
+        """A sweep that does not hold up the command that makes it for long."""
+        try:
+            async with asyncio.timeout(_IN_PASSING_S):
+                return await self.sweep(dry_run=False)
+        except TimeoutError:
+            hint = "`towline gc` sweeps them for as long as it takes"
+            error = f"the accounts could not be swept within {_IN_PASSING_S:.0f} s"
+            silent = {"provider": "all", "error": error, "hint": hint}
+            return {key: [] for key in recover.KEYS} | {"unreachable": [silent]}
+
     async def gc(self, *, dry_run: bool) -> dict[str, Any]:
         """Sweep every account in use for what carries our tag and no active run claims."""
         unproven = [] if dry_run else await self.retry_releases()
-        providers = {name: self.provider(name) for name in self.providers_in_use()}
-        found = await recover.sweep(self.store, providers, self.clock, dry_run=dry_run)
+        found = await self.sweep(dry_run=dry_run)
         found["failed"] += [
             _open_row(row) | {"error": error.message, "hint": error.hint}
             for run, error in unproven
@@ -216,11 +279,27 @@ class Towline:
         ]
         return found
 
+    async def sweep(self, *, dry_run: bool) -> dict[str, Any]:
+        """The account's half of `gc`; see `recover.sweep`."""
+        providers: dict[str, Provider] = {}
+        failed: dict[str, errors.TowlineError] = {}
+        for name in self.providers_in_use():
+            try:
+                providers[name] = self.provider(name)
+            except errors.TowlineError as error:  # its key is gone, or a setting is wrong
+                failed[name] = error
+        found = await recover.sweep(self.store, providers, self.clock, dry_run=dry_run)
+        found["unreachable"] += [
+            {"provider": name, "error": error.message, "hint": error.hint}
+            for name, error in failed.items()
+        ]
+        return found
+
     def providers_in_use(self) -> list[str]:
-        """Names of the providers that are configured or were rented from, and `local`."""
+        """Names of the providers that can be rented from or were rented from, and `local`."""
         configured = set(self.config.get("providers") or {})
         used = {row.provider for row in self.store.ledger()}
-        return sorted(configured | used | {"local"})
+        return sorted(configured | used | set(self.accounts()) | {"local"})
 
     # -- looking --------------------------------------------------------------------------------
 

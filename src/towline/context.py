@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from towline import errors
 from towline.bundle import onboard_pyz
-from towline.core.instance import Address, Instance, InstanceStatus
+from towline.core.instance import Address, Instance, InstanceStatus, tag_for
 from towline.core.run import Attempt, Outcome, RunRecord, StepName
 from towline.core.task import TaskSpec
 from towline.core.units import seconds_text
-from towline.ending import prove_gone
+from towline.ending import is_absent, prove_gone
 from towline.line import Line
 from towline.ports import Clock, Dialer, Provider
 from towline.project import Project
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 #: live figures (bytes moved, status sentences) reach the journal at most so often
 _LIVE_EVERY_S = 0.25
 _ALIVE_EVERY_S = 3.0
+#: of the facts that hold providers' memos; the provider's name follows
+MEMO = "memo:"
 
 
 @dataclass(slots=True, kw_only=True)
@@ -36,7 +38,7 @@ class Context:
     run: RunRecord
     task: TaskSpec
     base: Path  # the folder that the task's relative paths start from
-    provider: Provider
+    provider_of: Callable[[str], Provider]
     dialer: Dialer
     clock: Clock
     journal: Journal
@@ -47,11 +49,38 @@ class Context:
     _line: Line | None = None
     _boarded: bool = False
     _asked_at: float = 0.0
+    _providers: dict[str, Provider] = field(default_factory=dict)
     _live_at: dict[str, float] = field(default_factory=dict)
 
     def project(self) -> Project:
         """The task's local side."""
         return Project(self.task, self.base, self.run.results_dir, home=self.files.home)
+
+    # -- who rents --------------------------------------------------------------------------------
+
+    @property
+    def provider(self) -> Provider:
+        """The provider of the instance at hand; before one was rented, the first of the run's."""
+        rows = self.journal.store.ledger(self.run.id)
+        return self.provider_named(rows[-1].provider if rows else self.wanted()[0])
+
+    def provider_named(self, name: str) -> Provider:
+        """One of the run's providers; the same object each time."""
+        if name not in self._providers:
+            self._providers[name] = self.provider_of(name)
+        return self._providers[name]
+
+    def wanted(self) -> list[str]:
+        """Names of the providers that the run may rent from."""
+        return self.run.provider.split(",")
+
+    def tag(self) -> str:
+        """The name that everything of the run carries at its providers."""
+        return tag_for(self.run.id)
+
+    def memo(self, provider: str) -> JournalMemo:
+        """What a provider must not forget of this run."""
+        return JournalMemo(self, f"{MEMO}{provider}")
 
     # -- what earlier steps found ---------------------------------------------------------------
 
@@ -122,6 +151,12 @@ class Context:
             self._boarded = False
         return self._line
 
+    def address(self) -> Address:
+        """Where the instance is, with the host key that it must show once that is known."""
+        address = address_from(self.result(StepName.ACQUIRE)["address"])
+        pinned = self.facts().get("host_key")
+        return replace(address, host_key=pinned) if address.host_key is None and pinned else address
+
     async def board(self, line: Line) -> dict[str, Any]:
         """Put our program on the instance; what the inspection found."""
         found = await line.board(onboard_pyz())
@@ -133,7 +168,7 @@ class Context:
         row = self.ledger_row()
         if row is None:
             raise errors.InvalidTransition("no instance to talk to")
-        line = self.open_line(address_from(self.result(StepName.ACQUIRE)["address"]))
+        line = self.open_line(self.address())
         if not self._boarded:
             await line.persist(lambda: self.board(line))
         return line
@@ -149,13 +184,16 @@ class Context:
         if row is None or row.instance_id is None or now - self._asked_at < _ALIVE_EVERY_S:
             return
         self._asked_at = now
+        provider = self.provider_named(row.provider)
         try:
-            instance = await self.provider.get(row.instance_id)
-        except errors.ProviderUnavailable:
+            instance = await provider.get(row.instance_id)
+            if instance is None and not await is_absent(provider, row.instance_id):
+                return  # one stale answer is no death
+        except (errors.ProviderUnavailable, errors.ProviderReplyError, errors.RateLimited):
             return
         if instance is None or instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING):
             detail = (instance.detail or str(instance.status)) if instance else "it is gone"
-            message = f"instance {row.instance_id} is lost; {self.provider.name} says: {detail}"
+            message = f"instance {row.instance_id} is lost; {provider.name} says: {detail}"
             raise errors.InstanceLost(message, hint=self._kept())
 
     def _kept(self) -> str:
@@ -189,21 +227,42 @@ class Context:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class JournalMemo:
+    """A provider's memo, in the run's journal: on disk before `write` returns."""
+
+    ctx: Context
+    key: str
+
+    def read(self) -> dict[str, Any]:
+        """What was written last."""
+        value: dict[str, Any] = self.ctx.facts().get(self.key, {})
+        return value
+
+    def write(self, value: dict[str, Any]) -> None:
+        """Keep it."""
+        self.ctx.journal.fact(self.key, value)
+
+
 async def end_instance(ctx: Context, row: LedgerRow) -> str:
     """Terminate an instance and wait for the provider's proof; records and returns it.
 
     Raises:
         ReleaseUnconfirmed: Not proven gone; it may still bill.
     """
-    proof = await prove_gone(ctx.provider, row, ctx.clock)
+    proof = await prove_gone(ctx.provider_named(row.provider), row, ctx.clock)
     ctx.journal.gone(row.number, proof)
     return proof
 
 
 def address_json(instance: Instance) -> dict[str, Any]:
     """An instance's address for the journal."""
-    address = instance.address
-    assert address is not None  # noqa: S101 - the caller waited for it
+    assert instance.address is not None  # noqa: S101 - the caller waited for it
+    return address_data(instance.address)
+
+
+def address_data(address: Address) -> dict[str, Any]:
+    """An address as `address_from` reads it back."""
     return {
         "host": address.host,
         "port": address.port,

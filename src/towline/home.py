@@ -28,6 +28,17 @@ class RunFiles:
         return self.folder / "key"
 
     @property
+    def host_key(self) -> Path:
+        """The SSH host key that the run's instance is given, deleted at release."""
+        return self.folder / "host_key"
+
+    @property
+    def keys(self) -> tuple[Path, ...]:
+        """All of the run's key files."""
+        pairs = (self.private_key, self.host_key)
+        return tuple(file for key in pairs for file in (key, key.with_suffix(".pub")))
+
+    @property
     def log(self) -> Path:
         """The training's output so far, redacted."""
         return self.folder / "training.log"

@@ -29,7 +29,7 @@ def status(store: Store, run: RunRecord, now: float) -> dict[str, Any]:
         "name": run.name,
         "state": run.state,
         "step": _step(run, attempts),
-        "provider": run.provider,
+        "provider": ledger[-1].provider if ledger else run.provider,
         "instance": _instance(ledger, attempts),
         "progress": progress,
         "cost": _cost(run, ledger, progress["eta_s"], now),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from towline import errors
-from towline.core.instance import Instance, InstanceId, Offer, parse_tag
+from towline.context import MEMO
+from towline.core.instance import Instance, InstanceId, Leftover, Offer, parse_tag, tag_for
 from towline.core.run import RunRecord, RunState, StepName, next_step
-from towline.ending import prove_gone
-from towline.ports import Clock, Provider
+from towline.ending import by_hand, prove_gone
+from towline.ports import Clock, Memo, Provider
 from towline.store.journal import LedgerRow, Store
 
 
@@ -32,46 +35,116 @@ def unreleased(store: Store) -> list[RunRecord]:
     ]
 
 
+_ANSWER_S = 60.0  # for one account's list; ending what is found takes as long as it takes
+KEYS = ("orphans", "claimed", "foreign", "unreachable", "ended", "failed")
+
+
 async def sweep(
     store: Store, providers: Mapping[str, Provider], clock: Clock, *, dry_run: bool
 ) -> dict[str, Any]:
     """List every account for our tag and end what no active run claims.
 
     Level-triggered: nothing of the past is trusted but the journal. The account is listed before
-    the journal is read, so that an instance rented meanwhile is seen with its claim.
+    the journal is read, so that an instance rented meanwhile is seen with its claim. What carries
+    a tag of a run that this journal does not know is another laptop's, and only reported.
 
     Returns:
-        {"orphans": [...], "claimed": [...], "unreachable": [...], "ended": [...], "failed": [...]}
+        {"orphans": [...], "claimed": [...], "foreign": [...], "unreachable": [...],
+        "ended": [...], "failed": [...]}
     """
-    found: dict[str, Any] = {
-        key: [] for key in ("orphans", "claimed", "unreachable", "ended", "failed")
-    }
-    for name, provider in providers.items():
-        try:
-            listed = await provider.list_tagged()
-        except (errors.ProviderError, errors.RemoteError) as error:
-            found["unreachable"].append({"provider": name, "error": error.message})
-            continue
-        for instance in listed:
-            claim = _claim(store, provider, instance)
-            if claim is not None:
-                found[claim].append(_row(instance))
-            if claim == "orphans" and not dry_run:
-                await _end(provider, store, instance, clock, found)
+    found: dict[str, Any] = {key: [] for key in KEYS}
+    swept = [_sweep_one(store, pair, clock, found, dry_run=dry_run) for pair in providers.items()]
+    await asyncio.gather(*swept)
     return found
 
 
-def _claim(store: Store, provider: Provider, instance: Instance) -> str | None:
-    """Say whose an instance is; None for a tag that is not ours to judge."""
-    run_id = parse_tag(instance.tag)
+async def _sweep_one(
+    store: Store,
+    named: tuple[str, Provider],
+    clock: Clock,
+    found: dict[str, Any],
+    *,
+    dry_run: bool,
+) -> None:
+    name, provider = named
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            listed = await provider.list_tagged()
+            leftovers = await provider.leftovers(_memos(store, provider))
+    except TimeoutError:
+        message = f"{name} gave no answer within {_ANSWER_S:.0f} s"
+        found["unreachable"].append({"provider": name, "error": message, "hint": None})
+        return
+    except errors.TowlineError as error:
+        failed = {"provider": name, "error": error.message, "hint": error.hint}
+        found["unreachable"].append(failed)
+        return
+    for instance in listed:
+        if _file(store, provider, found, instance) and not dry_run:
+            await _end(provider, store, instance, clock, found)
+    for leftover in leftovers:
+        if _file(store, provider, found, leftover) and not dry_run:
+            await _remove(provider, leftover, found)
+
+
+def _file(
+    store: Store, provider: Provider, found: dict[str, Any], thing: Instance | Leftover
+) -> bool:
+    """Put a thing in the list where it belongs; whether it is nobody's."""
+    claim = _claim(store, provider, thing.tag, thing.id if isinstance(thing, Instance) else None)
+    if claim is not None:
+        found[claim].append(_row(thing))
+    return claim == "orphans"
+
+
+def _memos(store: Store, provider: Provider) -> dict[str, Memo]:
+    """By tag, what the provider must not forget of any run."""
+    return {
+        tag_for(run_id): _ReadMemo(facts.get(MEMO + provider.name, {}))
+        for run_id, facts in store.facts_with(MEMO).items()
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _ReadMemo:
+    """What a run's journal holds for a provider; runs that ended write no more."""
+
+    value: dict[str, Any]
+
+    def read(self) -> dict[str, Any]:
+        """What was written last."""
+        return self.value
+
+    def write(self, value: dict[str, Any]) -> None:
+        """Refuse: only a run's driver writes.
+
+        Raises:
+            InvalidTransition: Always.
+        """
+        raise errors.InvalidTransition(f"a sweep wrote a memo: {value}")
+
+
+def _claim(
+    store: Store, provider: Provider, tag: str, instance_id: InstanceId | None
+) -> str | None:
+    """Say whose something is; None for a tag that is not ours to judge.
+
+    An active run claims the instance that its ledger names, and any while its ledger waits for
+    an answer: a second one under its tag, which came late, is nobody's.
+    """
+    run_id = parse_tag(tag)
     if run_id is None:
         return None
     try:
         run = store.run(run_id)
     except errors.RunNotFound:
         # another laptop's, unless the provider only ever lists what this journal made
-        return "orphans" if provider.features.sole_owner else None
-    return "claimed" if run.state is RunState.ACTIVE else "orphans"
+        return "orphans" if provider.features.sole_owner else "foreign"
+    if run.state is not RunState.ACTIVE:
+        return "orphans"
+    rows = [row for row in store.ledger(run_id) if row.provider == provider.name]
+    ids = {row.instance_id for row in rows if row.gone_at is None}
+    return "claimed" if instance_id is None or {instance_id, None} & ids else "orphans"
 
 
 async def _end(
@@ -86,6 +159,16 @@ async def _end(
     if row.number:
         store.close_ledger_row(row, proof)
     found["ended"].append({**_row(instance), "proof": proof})
+
+
+async def _remove(provider: Provider, leftover: Leftover, found: dict[str, Any]) -> None:
+    try:
+        await provider.remove(leftover)
+    except errors.TowlineError as error:
+        row = {**_row(leftover), "error": error.message, "hint": by_hand(provider)}
+        found["failed"].append(row)
+        return
+    found["ended"].append({**_row(leftover), "proof": f"{provider.name} removed it"})
 
 
 def _ledger_row(store: Store, instance: Instance) -> LedgerRow:
@@ -110,12 +193,15 @@ def _ledger_row(store: Store, instance: Instance) -> LedgerRow:
     )
 
 
-def _row(instance: Instance) -> dict[str, Any]:
+def _row(thing: Instance | Leftover) -> dict[str, Any]:
+    kind, since = (
+        ("instance", thing.started_at) if isinstance(thing, Instance) else (thing.kind, thing.since)
+    )
     return {
-        "provider": instance.provider,
-        "kind": "instance",
-        "id": instance.id,
-        "tag": instance.tag,
-        "since": instance.started_at,
-        "price_usd_per_hour": instance.price_usd_per_h,
+        "provider": thing.provider,
+        "kind": kind,
+        "id": thing.id,
+        "tag": thing.tag,
+        "since": since,
+        "price_usd_per_hour": thing.price_usd_per_h,
     }

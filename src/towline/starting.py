@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import secrets as random
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,11 +28,20 @@ _UNSET_HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found before money is spent: what would be sent, by its name on the instance, and
-    what the dataset is."""
+    """What was found before money is spent.
+
+    ``scans`` is what would be sent, by its name on the instance; ``providers`` are those that the
+    task may rent from.
+    """
 
     scans: dict[str, Scan]
     dataset: Report | None
+    providers: tuple[str, ...] = ()
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of all that would be sent."""
+        return sum(one.manifest.size_bytes for one in self.scans.values())
 
 
 def check(
@@ -70,7 +80,12 @@ def _look_at_dataset(project: Project, scan: Scan | None) -> Report | None:
 
 
 def create(
-    task: TaskSpec, base: Path, results_root: Path | None, store: Store, now: float
+    task: TaskSpec,
+    base: Path,
+    results_root: Path | None,
+    checked: Checked,
+    store: Store,
+    now: float,
 ) -> RunRecord:
     """Make the results folder and store a run of a checked task.
 
@@ -83,8 +98,12 @@ def create(
         id=run_id_from(random.token_bytes(8)),
         name=name,
         state=RunState.ACTIVE,
-        task={"spec": taskfile.as_data(task), "base": str(base.absolute())},
-        provider=provider_name(task),
+        task={
+            "spec": taskfile.as_data(task),
+            "base": str(base.absolute()),
+            "bytes": checked.size_bytes,
+        },
+        provider=",".join(checked.providers),
         results_dir="",
         created_at=now,
         nonce=random.token_hex(16),
@@ -93,19 +112,27 @@ def create(
     return store.create_run(run, lambda free: _claim_folder(root, free))
 
 
-def provider_name(task: TaskSpec) -> str:
-    """The provider a task asks for; `ssh` with a host, else `local`.
+def provider_names(task: TaskSpec, accounts: Callable[[], list[str]]) -> list[str]:
+    """The providers that a task may rent from: one or several, `any` for all accounts.
+
+    A task that names none runs on its `host`; with a GPU on any account; else on this machine.
 
     Raises:
-        SpecError: Several are named.
+        SpecError: It wants a GPU or any account, and there is none.
     """
     wanted = task.resources.provider
-    if isinstance(wanted, list):
-        if len(wanted) != 1:
-            message = f"resources.provider names {len(wanted)} providers"
-            raise errors.SpecError(message, hint="this version takes one provider a run")
-        wanted = wanted[0]
-    return wanted or ("ssh" if task.resources.host else "local")
+    if isinstance(wanted, str):
+        wanted = [name.strip() for name in wanted.split(",") if name.strip()]
+    if wanted is None and (task.resources.host or task.resources.gpu is None):
+        return ["ssh" if task.resources.host else "local"]
+    if wanted and "any" not in wanted:
+        return list(dict.fromkeys(wanted))
+    if found := accounts():
+        return found
+    what = f"a GPU ({task.resources.gpu})" if task.resources.gpu else "any account"
+    message = f"the task asks for {what}, and no account is set up"
+    hint = "`towline login PROVIDER` sets one up; or name a `provider`"
+    raise errors.SpecError(message, hint=hint)
 
 
 def run_name(task: TaskSpec, base: Path) -> str:

@@ -64,4 +64,5 @@ def _reached(run: RunRecord, store: Store) -> tuple[dict[str, Any], dict[str, An
         message = f"the instance of run {run.name} is {'gone' if gone else 'not reachable yet'}"
         hint = f"results are in {run.results_dir}" if gone else f"towline status {run.name}"
         raise errors.RunEnded(message, hint=hint)
-    return done[StepName.ACQUIRE]["address"], done[StepName.CONNECT]
+    connected = done[StepName.CONNECT]
+    return connected.get("address") or done[StepName.ACQUIRE]["address"], connected

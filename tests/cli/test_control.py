@@ -263,7 +263,7 @@ def test_an_orphan_is_listed_and_ended(patient):
     assert "orphan: " in patient("gc", "--dry-run").stdout
     swept = patient.json("gc")
     assert [row["id"] for row in swept["ended"]] == [orphan["id"]]
-    assert swept.keys() == {"orphans", "claimed", "unreachable", "ended", "failed"}
+    assert swept.keys() == {"orphans", "claimed", "foreign", "unreachable", "ended", "failed"}
     assert patient("gc").stdout == "no orphans\n"
     assert patient.is_clean()
 

@@ -89,6 +89,7 @@ class Machine:
     gone_at: float | None = None  # when it stops being listed
     ended_at: float | None = None  # when it stopped billing
     box: str | None = None
+    listener: object = None  # in place of a box: a port that greets as an SSH server does
     data: dict = dataclasses.field(default_factory=dict)  # what the vendor's API says of it
 
 
@@ -135,6 +136,8 @@ class Cloud:
 
     prefix = ""
     user = "towline"
+    #: names of the calls that make something, which may show later than their answer
+    creates = ("launch",)
 
     def __init__(
         self, *, boxes=True, boot_s=0.0, ssh_delay_s=0.0, delete_s=0.0, late_s=0.4, pid_file=None
@@ -257,6 +260,8 @@ class Cloud:
             self.machines[machine.id] = machine
         if self.boxes and not foreign:
             machine.box = self._make_box(machine, gpu, gpus, memory_mib)
+        elif not foreign:
+            machine.listener = _Greeter((machine.host, self.ssh_port))
         return machine
 
     def new_id(self):
@@ -422,6 +427,8 @@ class Cloud:
     def _end_box(self, machine):
         if machine.box:
             Box(self.folder / "local" / machine.box).end()
+        if machine.listener:
+            machine.listener.close()
 
 
 def host_key_of(user_data):
@@ -457,6 +464,26 @@ def _free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         return free.getsockname()[1]
+
+
+class _Greeter:
+    """A port that says "SSH-2.0-" and hangs up, for tests that end where SSH begins."""
+
+    def __init__(self, address):
+        self._socket = socket.create_server(address)
+        threading.Thread(target=self._serve, daemon=True).start()
+
+    def _serve(self):
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                connection, _peer = self._socket.accept()
+                with connection, contextlib.suppress(OSError):
+                    connection.sendall(b"SSH-2.0-none\r\n")
+
+    def close(self):
+        with contextlib.suppress(OSError):  # it was closed before
+            self._socket.shutdown(socket.SHUT_RDWR)
+        self._socket.close()
 
 
 class _Server(ThreadingHTTPServer):

@@ -1,6 +1,8 @@
 """Runs towline's command line in forked children of one warm process, some of which die on cue.
 
-One JSON request a line on stdin: {"argv", "cwd", "env", "die_after_commit", "kill_after_s"}.
+One JSON request a line on stdin: {"argv", "cwd", "env", "out", "die_after_commit", "kill_after_s",
+"pid_file", "money_only"}. With "pid_file" the child says there who it is, so that others can kill
+it; with "money_only" the steps between renting and terminating do nothing.
 One JSON reply a line on stdout: {"status", "commits_seen"}; a negative status is a signal.
 Forking a process that has imported everything saves a second a run.
 """
@@ -41,6 +43,20 @@ def die_after(commits):
     Database.commit = commit
 
 
+def skip_the_work():
+    """Leave only what costs money: acquire and release. The others ask once whether it lives."""
+    from towline import plan
+    from towline.core.run import StepName
+
+    async def look(ctx):
+        await ctx.require_alive()
+        return {"gpus": [], "model": {}}
+
+    for name in StepName:
+        if name not in {StepName.ACQUIRE, StepName.RELEASE}:
+            plan.STEPS[name] = plan.Step(name, plan.STEPS[name].shown, look, None)
+
+
 def child(request):
     os.setsid()
     os.chdir(request["cwd"])
@@ -50,6 +66,11 @@ def child(request):
     os.dup2(null, 0)
     os.dup2(out, 1)
     os.dup2(out, 2)
+    if request.get("pid_file"):
+        with open(request["pid_file"], "w") as file:
+            file.write(str(os.getpid()))
+    if request.get("money_only"):
+        skip_the_work()
     if request.get("die_after_commit"):
         die_after(request["die_after_commit"])
     sys.argv = ["towline", *request["argv"]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,17 +25,48 @@ yes_option = click.option("-y", "--yes", is_flag=True, help="Answer yes to every
 
 
 @contextmanager
-def opened(out: Out) -> Iterator[Towline]:
-    """Open the default home; its redactor becomes the screen's."""
+def opened(out: Out, *, retries: bool = True) -> Iterator[Towline]:
+    """Open the default home; its redactor becomes the screen's.
+
+    With `retries` an instance that could not be proven gone is tried again, in the background: by
+    every command but those that see to releases themselves.
+    """
     from towline.api import Towline  # noqa: PLC0415 - `--help` needs none of it
 
     towline = Towline()
     out.redactor = towline.redactor
     out.take_logs()
     try:
+        if retries:
+            _retry_releases(out, towline)
         yield towline
     finally:
         towline.close()
+
+
+def _retry_releases(out: Out, towline: Towline) -> None:
+    """Start a background driver for each run of which only the proof of its end is missing."""
+    for run in towline.releases_due():
+        from towline.cli.drive import in_background  # noqa: PLC0415 - rarely needed
+
+        in_background(towline, run.id).returncode = 0  # it outlives us, and Python need not warn
+        out.complain(
+            "ReleaseUnconfirmed",
+            f"the instance of run {run.name} is not proven gone and may still bill",
+            "its end is tried again in the background; `towline gc` does it here",
+        )
+
+
+def sweep_first(out: Out, towline: Towline) -> None:
+    """End what earlier runs left at any account, before more is rented; say only what matters."""
+    found = asyncio.run(towline.sweep_in_passing())
+    for row in found["ended"]:
+        out.line(f"Ended what an earlier run had left: {row['kind']} {row['id']}: {row['proof']}")
+    for row in found["failed"]:
+        message = f"{row['kind']} {row['id']} at {row['provider']}: {row['error']}"
+        out.complain("ReleaseUnconfirmed", message, row["hint"])
+    for row in found["unreachable"]:
+        out.complain("ProviderUnavailable", f"{row['provider']}: {row['error']}", row["hint"])
 
 
 def results_text(run: RunRecord) -> str:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from towline.cli.common import opened, run_argument, yes_option
+from towline.cli.common import opened, run_argument, sweep_first, yes_option
 from towline.cli.text import Out
 from towline.core.run import RunState, Wish
 
@@ -37,7 +37,7 @@ def attach(out: Out, run: str | None) -> int:
     from towline.cli.render import view_for  # noqa: PLC0415
     from towline.cli.tell import tell_end  # noqa: PLC0415
 
-    with opened(out) as towline:
+    with opened(out, retries=False) as towline:
         found = towline.store.find(run)
         if found.state is RunState.ACTIVE:
             view = view_for(out, towline, found, with_log=True)
@@ -58,7 +58,8 @@ def resume(out: Out, run: str | None, *, every: bool) -> int:
 
     if every:
         _refuse_name(run)
-    with opened(out) as towline:
+    with opened(out, retries=False) as towline:
+        sweep_first(out, towline)
         return (
             _resume_all(out, towline)
             if every
@@ -101,7 +102,7 @@ def wait(out: Out, run: str | None) -> int:
     """
     from towline.cli.tell import tell_end  # noqa: PLC0415
 
-    with opened(out) as towline:
+    with opened(out, retries=False) as towline:
         found = towline.store.find(run)
         ended = asyncio.run(towline.wait(found.id))
         return tell_end(out, towline, ended)
@@ -112,7 +113,7 @@ def wait(out: Out, run: str | None) -> int:
 @click.pass_obj
 def stop(out: Out, run: str | None) -> int:
     """End the training, bring home what there is, terminate."""
-    with opened(out) as towline:
+    with opened(out, retries=False) as towline:
         return _end(out, towline, towline.store.find(run), Wish.STOP)
 
 
@@ -122,7 +123,7 @@ def stop(out: Out, run: str | None) -> int:
 @click.pass_obj
 def abort(out: Out, run: str | None, *, yes: bool) -> int:
     """Terminate now and discard what is on the instance."""
-    with opened(out) as towline:
+    with opened(out, retries=False) as towline:
         found = towline.store.find(run)
         must_ask = not yes and found.state is RunState.ACTIVE and sys.stdin.isatty()
         question = f"End {found.name}'s instance now and discard what is on it?"

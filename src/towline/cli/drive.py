@@ -228,7 +228,7 @@ def drive(out: Out, run_id: str) -> int:
     """Drive a run without a terminal: what `--detach` and Ctrl-C start."""
     if hasattr(signal, "SIGHUP"):
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    with opened(out) as towline:
+    with opened(out, retries=False) as towline:
         run = towline.store.run(RunId(run_id))
         try:
             ended = asyncio.run(_drive_unseen(out, towline, run))

@@ -148,6 +148,17 @@ def _shell(argv: list[str]) -> int:
 # -- gc -------------------------------------------------------------------------------------------
 
 
+#: what is said of each row, by the list that it is in
+_GC_TEXTS = {
+    "claimed": "in use: {what} at {provider} ({tag})",
+    "orphans": "orphan: {what} at {provider} ({tag}), {price}",
+    "foreign": "not of this TOWLINE_HOME, left alone: {what} at {provider} ({tag}), {price}",
+    "ended": "ended: {what}: {proof}",
+    "failed": "NOT ENDED: {what}: {error}{then}",
+    "unreachable": "no answer from {provider}: {error}{then}",
+}
+
+
 @click.command()
 @click.option("--dry-run", is_flag=True, help="Only list them.")
 @json_option
@@ -157,9 +168,9 @@ def gc(out: Out, *, dry_run: bool) -> int:
 
     Looks into every account in use. Exit code 6 when one could not be ended, 4 when only a provider did not answer.
     """
-    with opened(out) as towline:
+    with opened(out, retries=False) as towline:
         found = asyncio.run(towline.gc(dry_run=dry_run))
-    shown = ("orphans", "claimed", "unreachable") if dry_run else tuple(found)
+    shown = ("orphans", "claimed", "foreign", "unreachable") if dry_run else tuple(found)
     if out.as_json:
         out.document({key: found[key] for key in shown})
     else:
@@ -170,19 +181,25 @@ def gc(out: Out, *, dry_run: bool) -> int:
 
 
 def _gc_lines(found: dict[str, Any], *, dry_run: bool) -> Iterator[str]:
-    for row in found["claimed"]:
-        yield f"in use: {row['id']} at {row['provider']} ({row['tag']})"
-    for row in found["orphans"] if dry_run else ():
-        price = row["price_usd_per_hour"]
-        cost = f"${price:.2f} an hour" if price else "free"
-        yield f"orphan: {row['id']} at {row['provider']} ({row['tag']}), {cost}"
-    for row in found["ended"]:
-        yield f"ended: {row['id']}: {row['proof']}"
-    for row in found["failed"]:
-        yield f"NOT ENDED: {row['id'] or row['tag']}: {row['error']}; {row['hint']}"
-    for row in found["unreachable"]:
-        yield f"no answer from {row['provider']}: {row['error']}"
+    for key, text in _GC_TEXTS.items():
+        for row in found[key] if key != "orphans" or dry_run else ():
+            hint = f"; {row['hint']}" if row.get("hint") else ""
+            facts = {"what": _named(row), "price": _cost_text(row), "then": hint}
+            yield text.format_map(row | facts)
     if not found["orphans"] and not found["failed"]:
         yield "no orphans" if not found["unreachable"] else "no orphans where there was an answer"
     elif dry_run:
         yield "`towline gc` ends the orphans"
+
+
+def _named(row: dict[str, Any]) -> str:
+    """An instance by its id, other things with what they are."""
+    name, kind = row.get("id") or row.get("tag", ""), row.get("kind", "instance")
+    return str(name) if kind == "instance" else f"{kind} {name}"
+
+
+def _cost_text(row: dict[str, Any]) -> str:
+    price = row.get("price_usd_per_hour")
+    if price is None or (not price and row["provider"] != "local"):
+        return "price not known"
+    return f"${price:.2f} an hour" if price else "free"

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towline.cli.arguments import task_from, task_options
-from towline.cli.common import json_option, opened, path_text, yes_option
+from towline.cli.common import json_option, opened, path_text, sweep_first, yes_option
 from towline.cli.text import Out
 from towline.errors import SpecError
 
@@ -38,12 +38,14 @@ def train(out: Out, /, target: str | None, **given: Any) -> int:
     task, base = task_from(target, given)
     _require_consent(given)
     with opened(out) as towline:
-        _show_dataset(out, towline.check(task, base))
+        checked = towline.check(task, base)
+        _show_dataset(out, checked)
+        sweep_first(out, towline)
         if not given["yes"] and not _agreed(out, towline, task):
             out.line("Nothing was rented.")
             return 2
         go = _detached if given["detach"] else _driven
-        return _stored(out, towline, go, lambda: towline.create(task, base))
+        return _stored(out, towline, go, lambda: towline.create(task, base, checked))
 
 
 def _show_dataset(out: Out, checked: Checked) -> None:
@@ -78,8 +80,10 @@ def demo(out: Out, folder: str) -> int:
     task = replace(task, resources=replace(task.resources, provider="local"))
     with opened(out) as towline:
         results = project / "runs"
-        towline.check(task, project, results)
-        return _stored(out, towline, _driven, lambda: towline.create(task, project, results))
+        checked = towline.check(task, project, results)
+        return _stored(
+            out, towline, _driven, lambda: towline.create(task, project, checked, results)
+        )
 
 
 def _stored(
@@ -99,7 +103,7 @@ def _driven(out: Out, towline: Towline, run: RunRecord) -> int:
     from towline.cli.drive import drive_here  # noqa: PLC0415
 
     if not out.is_terminal:
-        out.line(f"Run {run.name} ({run.id}) on {run.provider}")
+        out.line(f"Run {run.name} ({run.id}) on {run.provider.replace(',', ' or ')}")
     return drive_here(out, towline, run)
 
 

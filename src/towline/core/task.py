@@ -67,6 +67,16 @@ class Limits:
             sums.append(self.max_duration / _S_PER_H * price_usd_per_h)
         return min(sums, default=None)
 
+    def lifetime_s(self, price_usd_per_h: float) -> float | None:
+        """Seconds after which nobody needs the instance any more; None when no limit is set.
+
+        The limits as time, and the grace in which the model is brought home.
+        """
+        lifetimes = [] if self.max_duration is None else [float(self.max_duration)]
+        if self.max_cost is not None and price_usd_per_h > 0:
+            lifetimes.append(self.max_cost / price_usd_per_h * _S_PER_H)
+        return min(lifetimes) + self.gather_grace if lifetimes else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Artifacts:

@@ -5,6 +5,8 @@ import importlib
 #: verb -> module and function; a module is loaded when it is asked for, for a run asks often
 VERBS = {
     "inspect": ("inspect", "inspect"),
+    "attest": ("attest", "attest"),
+    "end_passwords": ("attest", "end_passwords"),
     "guard": ("guard", "arm"),
     "receive": ("receive", "receive"),
     "take": ("receive", "take"),
@@ -25,7 +27,18 @@ VERBS = {
 
 #: verbs that change the instance: an old driver's are refused
 MUTATING = frozenset(
-    ["guard", "receive", "take", "unpack", "adopt", "equip", "start", "halt", "leave"],
+    [
+        "end_passwords",
+        "guard",
+        "receive",
+        "take",
+        "unpack",
+        "adopt",
+        "equip",
+        "start",
+        "halt",
+        "leave",
+    ],
 )
 
 

@@ -30,6 +30,7 @@ from towline.providers.settings import require_known
 #: settings that every driver knows; a driver's own stand in `Driver.SETTINGS`
 COMMON = (
     "base_url", "project", "region", "image", "ssh_user", "ssh_port", "settle_s", "timeout_s",
+    "accept_first_key",
 )  # fmt: skip
 
 
@@ -107,8 +108,12 @@ class Driver(OnlyInstances):
         for key in account.settings:
             require_known(key, (*COMMON, *self.SETTINGS), f"providers.{self.name}", "setting")
         self.account = account
+        attested = self.FEATURES.host_key_grade == "B"
+        unproven = attested and account.settings.get("accept_first_key") is True
         self.features = dataclasses.replace(
-            self.FEATURES, settle_s=account.number("settle_s", self.FEATURES.settle_s)
+            self.FEATURES,
+            settle_s=account.number("settle_s", self.FEATURES.settle_s),
+            host_key_grade="C" if unproven else self.FEATURES.host_key_grade,
         )
 
     async def check(self) -> list[Finding]:

@@ -1,11 +1,23 @@
-"""connect: wait until SSH really runs a command, then arm the guard and look the instance over."""
+"""connect: wait until SSH really runs a command, then arm the guard and look the instance over.
+
+Before anything is sent the host must be the one that was rented. Grade A: it shows the key that
+its user-data gave it. Grade B: it proves with a secret, which only the rented machine was given
+with our public key, that the key it shows is its own. Grade C: the first key is pinned, and the
+user was told. From then on only that key is accepted.
+"""
 
 from __future__ import annotations
 
+import hmac
+import secrets
+from dataclasses import replace
 from typing import Any
 
 from towline import errors
-from towline.context import Context, address_from
+from towline.context import Context, address_data
+from towline.core import gpu
+from towline.core.attest import proof
+from towline.core.instance import Address
 from towline.core.run import StepName
 from towline.core.units import count_text, seconds_text, size_text
 from towline.line import Line
@@ -29,20 +41,21 @@ async def act(ctx: Context) -> dict[str, Any]:
         EquipFailed: The task wants a container, and the instance runs none; nothing was sent.
     """
     acquired = ctx.result(StepName.ACQUIRE)
-    address = address_from(acquired["address"])
     began = ctx.clock.monotonic()
-    line = ctx.open_line(address)
-    found = await _wait(ctx, line)
+    line, found = await _wait(ctx, ctx.address())
     seconds = ctx.clock.monotonic() - began
     ctx.files.entered.touch(mode=0o600)
     ctx.note(f"SSH service ready ({seconds_text(seconds)})")
     await line.call("guard", _guard_orders(ctx, acquired["price_usd_per_h"]))
+    if ctx.provider.features.password_login:
+        await _end_password_login(ctx, line)
     ctx.note(f"instance: {inspection_text(found)}")
+    _require_offered(acquired, found["gpus"])
     _require_containers(ctx.task.image, found["tools"])
-    return {**found, "ssh_ready_s": round(seconds, 3)}
+    return {**found, "ssh_ready_s": round(seconds, 3), "address": address_data(line.address)}
 
 
-async def _wait(ctx: Context, line: Line) -> dict[str, Any]:
+async def _wait(ctx: Context, address: Address) -> tuple[Line, dict[str, Any]]:
     """Probe until a command of ours ran.
 
     Probes start 0.25 s apart and spread to `limits.ssh_poll`, always close enough that the wait
@@ -55,13 +68,13 @@ async def _wait(ctx: Context, line: Line) -> dict[str, Any]:
     began = ctx.clock.monotonic()
     while True:
         left = limits.ssh_timeout - (ctx.clock.monotonic() - began)
-        found = await _try(ctx, line, min(limits.ssh_connect_timeout, max(left, _LEAST_PROBE_S)))
-        if isinstance(found, dict):
+        found = await _try(ctx, address, min(limits.ssh_connect_timeout, max(left, _LEAST_PROBE_S)))
+        if not isinstance(found, str):
             return found
         await ctx.require_alive()
         waited = ctx.clock.monotonic() - began
         if waited >= limits.ssh_timeout:
-            message = f"SSH at {line.address} was not ready within {seconds_text(waited)}: {found}"
+            message = f"SSH at {address} was not ready within {seconds_text(waited)}: {found}"
             hint = "try again, another image or offer, or a longer `limits: {ssh_timeout: ...}`"
             raise errors.NotReady(message, hint=hint)
         ctx.status(f"{found} ({seconds_text(waited)})")
@@ -69,34 +82,99 @@ async def _wait(ctx: Context, line: Line) -> dict[str, Any]:
         await ctx.clock.sleep(min(pause_s, limits.ssh_timeout - waited))
 
 
-async def _try(ctx: Context, line: Line, timeout_s: float) -> dict[str, Any] | str:
-    """One probe: the inspection's result, or in words how far it got."""
-    banner = await ctx.dialer.probe(line.address, timeout_s)
+async def _try(
+    ctx: Context, address: Address, timeout_s: float
+) -> tuple[Line, dict[str, Any]] | str:
+    """One probe: the line and the inspection's result, or in words how far it got."""
+    banner = await ctx.dialer.probe(address, timeout_s)
     if not banner.text:
         return banner.detail
     try:
+        is_pinned = address.host_key is not None or not ctx.provider.features.rented
+        if not is_pinned:
+            shown = await ctx.dialer.host_key(address, timeout_s)
+            address = replace(address, host_key=shown)
+        line = ctx.open_line(address)
         await line.dial_once(timeout_s)
-        return await ctx.board(line)
+        found = await ctx.board(line)
+        if not is_pinned:
+            await _attest(ctx, line)
     except errors.RemoteAuthError as refused:
         if not ctx.provider.features.rented:
             raise  # the user's own machine: no boot process will install a key
         return f"SSH answers but refuses the login: {refused.message}"
     except errors.ConnectionLost as lost:
         return lost.message
+    return line, found
+
+
+async def _attest(ctx: Context, line: Line) -> None:
+    """Let the host prove that the key it shows belongs to the machine that got our public key.
+
+    The comment of that public key holds a secret, which an SSH client never sends: only who was
+    given the whole line knows it. The answer covers the host key that we see, so that nobody in
+    between can pass it on.
+
+    Raises:
+        HostKeyMismatch: A wrong answer.
+        HostKeyUnknown: No answer, and the settings do not accept a first key unproven.
+    """
+    public = ctx.files.private_key.with_suffix(".pub").read_text().strip()
+    seen, nonce = line.address.host_key or "", secrets.token_hex(16)
+    _kind, blob, comment = public.split(" ", 2)
+    answer = await line.call("attest", {"key": blob, "nonce": nonce, "host_key": seen})
+    grade = "B"
+    if answer["mac"] is None:
+        if ctx.provider.features.host_key_grade != "C":
+            raise errors.HostKeyUnknown(
+                f"{line.address} can't prove that it is the machine that was rented: our public key"
+                " arrived there without its comment",
+                hint=f"nothing was sent. To take the first key as it comes, set `providers:"
+                f" {{{ctx.provider.name}: {{accept_first_key: true}}}}` in config.yaml",
+            )
+        grade = "C"
+    elif not hmac.compare_digest(answer["mac"], proof(comment, nonce, seen)):
+        message = f"{line.address} is not the machine that was rented: its proof is wrong"
+        raise errors.HostKeyMismatch(message, hint="nothing was sent; someone may be in between")
+    said = "proven by the machine" if grade == "B" else "taken as first shown, not proven"
+    ctx.journal.fact("host_key", seen)
+    ctx.note(f"host key {said} (grade {grade})")
+
+
+async def _end_password_login(ctx: Context, line: Line) -> None:
+    """Switch password login off, where the provider insisted on a password."""
+    done = await line.call("end_passwords")
+    if done["error"] is None:
+        ctx.note("password login is switched off on the instance")
+    else:
+        ctx.note(f"password login could not be switched off on the instance: {done['error']}")
 
 
 def _guard_orders(ctx: Context, price_usd_per_h: float) -> dict[str, Any]:
     """The dead-man timer: the task's limits as time, plus the grace to bring the model home."""
     limits = ctx.task.limits
-    lifetimes = [float(limits.max_duration)] if limits.max_duration is not None else []
-    if limits.max_cost is not None and price_usd_per_h > 0:
-        lifetimes.append(limits.max_cost / price_usd_per_h * 3600)
     end_argv = ctx.provider.features.end_self_argv
     return {
-        "lifetime_s": min(lifetimes) + limits.gather_grace if lifetimes else None,
+        "lifetime_s": limits.lifetime_s(price_usd_per_h),
         "grace_s": float(limits.gather_grace),
         "end_argv": list(end_argv) if end_argv else None,
     }
+
+
+def _require_offered(acquired: dict[str, Any], gpus: list[dict[str, Any]]) -> None:
+    """The instance has the GPUs that are paid for.
+
+    Raises:
+        WrongMachine: It has others, or none that answers.
+    """
+    if acquired.get("gpu") is None:
+        return
+    wanted = gpu.Gpu(acquired["gpu"])
+    found = [gpu.parse(one.get("name", "")) for one in gpus]
+    if len(found) == acquired["gpus"] and all(one and one.fits(wanted) for one in found):
+        return
+    offered = f"{acquired['gpus']} x {acquired['gpu']}"
+    raise errors.WrongMachine(f"the offer said {offered}; the instance has: {_gpu_text(gpus)}")
 
 
 def _require_containers(image: str | None, tools: list[str]) -> None:

@@ -13,7 +13,7 @@ import secrets
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,17 @@ class Store:
         """All facts of a run by key."""
         rows = self._db.rows("SELECT key, value_json FROM facts WHERE run_id = ?", run_id)
         return {row["key"]: json.loads(row["value_json"]) for row in rows}
+
+    def facts_with(self, prefix: str) -> dict[RunId, dict[str, Any]]:
+        """Of every run the facts whose keys begin so."""
+        rows = self._db.rows(
+            "SELECT run_id, key, value_json FROM facts WHERE substr(key, 1, length(?1)) = ?1",
+            prefix,
+        )
+        found: dict[RunId, dict[str, Any]] = {}
+        for row in rows:
+            found.setdefault(RunId(row["run_id"]), {})[row["key"]] = json.loads(row["value_json"])
+        return found
 
     def ledger(self, run_id: RunId | None = None) -> list[LedgerRow]:
         """Instances of one run, or of all, in the order they were intended."""
@@ -461,14 +472,7 @@ def _run(row: sqlite3.Row) -> RunRecord:
 
 
 def _offer_json(offer: Offer) -> dict[str, Any]:
-    return {
-        "provider": offer.provider,
-        "type": offer.type,
-        "price_usd_per_h": offer.price_usd_per_h,
-        "gpu": offer.gpu,
-        "region": offer.region,
-        "payload": offer.payload,
-    }
+    return {key: value for key, value in asdict(offer).items() if key != "address"}
 
 
 def _ledger_row(row: sqlite3.Row) -> LedgerRow:

@@ -1,0 +1,33 @@
+"""Stand-ins for the providers' APIs, and how towline is told to use them."""
+
+import importlib
+import json
+
+#: provider -> (module and class of its fake, the environment of its key)
+FAKES = {
+    "lambda": ("lambda_cloud:LambdaCloud", {"LAMBDA_API_KEY": "lambda-test-key"}),
+}
+
+#: how many cases of the fault matrix are in every test run; 8 where it is not said
+SAMPLE = {"canopywave": 40}
+
+
+def fake(provider, **more):
+    """Start a provider's stand-in."""
+    module, _colon, name = FAKES[provider][0].partition(":")
+    return getattr(importlib.import_module(f"clouds.{module}"), name)(**more)
+
+
+def settings(cloud, **more):
+    """`providers.<name>` of config.yaml for it."""
+    own = getattr(cloud, "settings", {})
+    return {
+        "base_url": cloud.base_url, "ssh_user": cloud.user, "ssh_port": cloud.ssh_port,
+        "timeout_s": 5, "settle_s": 3, **own, **more,
+    }  # fmt: skip
+
+
+def config(clouds, **more):
+    """config.yaml for several, as JSON, which is YAML."""
+    providers = {name: settings(cloud, **more) for name, cloud in clouds.items()}
+    return json.dumps({"providers": providers})
