@@ -20,6 +20,7 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -161,8 +162,9 @@ def cases(provider, count):
 
 
 def play_all(provider, count):
+    """Play so many cases: how many faults struck, the run's states, and what went wrong."""
     work = list(enumerate(cases(provider, count)))
-    failures = []
+    failures, struck = [], Counter()
 
     def play(share):
         forker = Forker()
@@ -171,6 +173,9 @@ def play_all(provider, count):
                 try:
                     with Case(provider, faults, seed) as case:
                         case.play(forker)
+                        struck["faults"] += sum(kind is not None for _, _, kind in case.cloud.audit)
+                        struck.update(state for state, _error, _rows in case.runs())
+                        struck["instances"] += len(case.cloud.ours())
                 except AssertionError as error:
                     failures.append(str(error))
         finally:
@@ -178,7 +183,7 @@ def play_all(provider, count):
 
     with ThreadPoolExecutor(WORKERS) as pool:
         list(pool.map(play, [work[n::WORKERS] for n in range(WORKERS)]))
-    return failures
+    return failures, struck
 
 
 @pytest.mark.faults
@@ -186,6 +191,10 @@ def play_all(provider, count):
 @pytest.mark.parametrize("provider", clouds.FAKES)
 def test_after_every_fault_nothing_is_left(provider):
     count = RUNS or clouds.SAMPLE.get(provider, 8)
-    failures = play_all(provider, count)
+    failures, struck = play_all(provider, count)
     assert not failures, f"{len(failures)} of {count} cases failed; the first:\n{failures[0]}"
-    print(f"{count} cases at {provider}: nothing left, nothing doubled, nothing of others touched")
+    assert struck["faults"] >= count / 2
+    facts = ", ".join(f"{number} {what}" for what, number in sorted(struck.items()))
+    print(
+        f"{provider}: {count} cases ({facts}): nothing left, doubled, or touched that is not ours"
+    )

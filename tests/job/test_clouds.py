@@ -9,7 +9,7 @@ import json
 import clouds
 import pytest
 
-TRAIN = "cp $TOWLINE_DATASET/a.txt $TOWLINE_OUTPUT/model.pt"
+TRAIN = "tr a b < $TOWLINE_DATASET/a.txt > $TOWLINE_OUTPUT/model.pt"
 
 
 @contextlib.contextmanager
@@ -34,7 +34,7 @@ def test_the_main_job(job, provider):
     with at(job, provider) as cloud:
         cloud.place_foreign("towline-not-ours")
         done = job.run("train", "-y", check=0)
-        assert (job.project / "runs" / "job" / "model.pt").read_text() == "a\n"
+        assert (job.project / "runs" / "job" / "model.pt").read_text() == "b\n"
         assert len(cloud.ours()) == 1
         assert clean(cloud), (cloud.audit, done.stdout)
         receipt = job.receipt()

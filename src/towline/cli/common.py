@@ -47,7 +47,7 @@ def opened(out: Out, *, retries: bool = True) -> Iterator[Towline]:
 def _retry_releases(out: Out, towline: Towline) -> None:
     """Start a background driver for each run of which only the proof of its end is missing."""
     for run in towline.releases_due():
-        from towline.cli.drive import in_background  # noqa: PLC0415 - rarely needed
+        from towline.cli.background import in_background  # noqa: PLC0415 - rarely needed
 
         in_background(towline, run.id).returncode = 0  # it outlives us, and Python need not warn
         out.complain(

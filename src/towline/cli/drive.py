@@ -11,7 +11,6 @@ import contextlib
 import os
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING
 import click
 
 from towline import errors
+from towline.cli.background import in_background
 from towline.cli.common import opened
 from towline.cli.render import PlainView, View, show_run, view_for
 from towline.cli.tell import tell_end, tell_open
@@ -173,27 +173,6 @@ def _handlers(catch: Callable[[int], object]) -> Iterator[None]:
 
 
 # -- in the background ----------------------------------------------------------------------------
-
-
-def in_background(towline: Towline, run_id: RunId) -> subprocess.Popen[bytes]:
-    """Start a driver that outlives this process and its terminal.
-
-    The environment goes along: that is where the training's secrets are.
-    """
-    log = towline.home.run_files(run_id).driver_log
-    flags = getattr(subprocess, "DETACHED_PROCESS", 0)
-    flags |= getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0)
-    # -P: a file of the user's in the current folder must not stand in for one of Python's own
-    argv = [sys.executable, "-P", "-m", "towline", "drive", run_id]
-    with open(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600), "ab") as file:  # noqa: PTH123
-        return subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=file,
-            start_new_session=True,
-            creationflags=flags,
-        )
 
 
 async def wait_for_driver(

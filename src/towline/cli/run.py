@@ -108,7 +108,8 @@ def _driven(out: Out, towline: Towline, run: RunRecord) -> int:
 
 
 def _detached(out: Out, towline: Towline, run: RunRecord) -> int:
-    from towline.cli.drive import in_background, wait_for_driver  # noqa: PLC0415
+    from towline.cli.background import in_background  # noqa: PLC0415
+    from towline.cli.drive import wait_for_driver  # noqa: PLC0415
 
     process = in_background(towline, run.id)
     asyncio.run(wait_for_driver(towline, run.id, process))

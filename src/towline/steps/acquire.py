@@ -1,40 +1,29 @@
-"""acquire: rent one instance that carries our tag, and never two.
+"""acquire: rent one instance that carries our tag, and never two; wait until it has an address.
 
-Intent is on disk before a provider is asked. What an answer means is `core.answers`' to say; after
-an unknown one the account is listed until its lists have settled, and only then something else is
-tried.
+Intent is on disk before a provider is asked. The offers of all accounts are tried in order, the
+best first; nothing is tried past an instance that could not be ended.
 """
 
 from __future__ import annotations
 
-import secrets
+from collections import deque
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from towline import errors
 from towline.context import Context, address_json, end_instance
 from towline.core.answers import Verdict, judge
 from towline.core.backoff import delays
-from towline.core.instance import (
-    Address,
-    Instance,
-    InstanceId,
-    InstanceStatus,
-    Offer,
-    Order,
-)
+from towline.core.instance import Address, Instance, InstanceId, InstanceStatus, Offer
 from towline.core.offers import Outlook, rank
 from towline.core.units import seconds_text, usd_text
 from towline.ending import is_absent
-from towline.home import write_private
 from towline.market import ask
 from towline.ports import Provider
+from towline.renting import adopt, create, order_for
 
 _POLL_S = (0.05, 3.0)
-_LATER_S = (1.0, 30.0)
 _PROBE_S = 2.0
-_TRIES = 2  # of one offer, when no answer was clear and no instance appeared
 _PRICE_SLACK = 1.01  # what rounding explains
 _SILENCES = (errors.ProviderUnavailable, errors.ProviderReplyError, errors.RateLimited)
 
@@ -44,7 +33,7 @@ async def look(ctx: Context) -> dict[str, Any] | None:
     row = ctx.ledger_row()
     if row is None:
         return None
-    if row.instance_id is None and not await _adopt(ctx):
+    if row.instance_id is None and not await adopt(ctx):
         return None
     row = ctx.ledger_row()
     if row is None or row.instance_id is None:
@@ -60,28 +49,36 @@ async def act(ctx: Context) -> dict[str, Any]:
         ProviderError: The only account that was left refused for another reason.
     """
     offers = await _offers(ctx)
-    refusals: dict[str, errors.ProviderError] = {}  # by provider: it can't rent at all now
-    unclear: list[errors.ProviderError] = []
-    for offer in offers:
-        for _ in range(_TRIES):
-            if offer.provider in refusals:
-                break
-            ctx.status(f"renting {offer}")
-            try:
-                result = await _rent(ctx, offer)
-            except errors.ProviderError as error:
-                ctx.note(f"{offer}: {error.message}")
-                if judge(error) is Verdict.ACCOUNT:
-                    refusals[offer.provider] = error
-                else:
-                    unclear.append(error)  # and nothing was made: it may be asked for once more
-                continue
-            if result is not None:
-                return result
-            break
-    if refusals and len(refusals) == len({offer.provider for offer in offers}):
-        unclear.append(next(iter(refusals.values())))
-    raise unclear[-1] if unclear else _nothing(ctx, len(offers))
+    waiting, again = deque(offers), list[Offer]()
+    trouble: errors.ProviderError | None = None
+    while waiting:
+        offer = waiting.popleft()
+        found = await _try(ctx, offer)
+        if isinstance(found, dict):
+            return found
+        trouble = found or trouble
+        if found is not None and judge(found) is Verdict.ACCOUNT:
+            waiting = deque(other for other in waiting if other.provider != offer.provider)
+        elif found is not None and offer not in again:
+            again.append(offer)  # nothing was made: it may be asked for once more
+            waiting.appendleft(offer)
+    raise trouble or _nothing(ctx, len(offers))
+
+
+async def _try(ctx: Context, offer: Offer) -> dict[str, Any] | errors.ProviderError | None:
+    """Try one offer: the step's result, a trouble that is not the offer's, or None for the next.
+
+    Raises:
+        ProviderError: Something may be rented: nothing else is tried, release sees to it.
+    """
+    ctx.status(f"renting {offer}")
+    try:
+        return await _rent(ctx, offer)
+    except errors.ProviderError as error:
+        if ctx.ledger_row() is not None:
+            raise
+        ctx.note(f"{offer}: {error.message}")
+        return error
 
 
 async def _offers(ctx: Context) -> list[Offer]:
@@ -119,138 +116,12 @@ async def _rent(ctx: Context, offer: Offer) -> dict[str, Any] | None:
         ReleaseUnconfirmed: It did not come up and can't be ended: nothing else is tried.
     """
     provider = ctx.provider_named(offer.provider)
-    order = _order(ctx, provider, offer)
+    order = order_for(ctx, provider, offer)
     number = ctx.journal.intend(provider.name, order.tag, offer)  # rule 1: intent before effect
-    instance_id = await _create(ctx, provider, number, offer, order)
+    instance_id = await create(ctx, provider, number, offer, order)
     if instance_id is None:
         return None
     return await _await_address(ctx, instance_id, offer, ctx.clock.now())
-
-
-async def _create(
-    ctx: Context, provider: Provider, number: int, offer: Offer, order: Order
-) -> InstanceId | None:
-    """Ask until the answer is clear: the instance's id, or None for a refusal of this offer.
-
-    Raises:
-        ProviderError: See `_rent`; the ledger's row is closed then.
-        TowlineError: The order itself is wrong; the row is closed then.
-        AssertionError: Never.
-    """  # noqa: DOC501 - a helper makes the ProviderError
-    since = ctx.clock.monotonic()
-    for pause_s in delays(*_LATER_S):
-        try:
-            instance = await provider.create(offer, order)
-        except errors.ProviderError as error:
-            verdict = judge(error)
-            if await _found_after(ctx, provider, verdict, error):
-                return _rented_id(ctx)
-            late = ctx.clock.monotonic() - since > ctx.task.limits.boot_timeout
-            if verdict is Verdict.LATER and not late:
-                ctx.status(f"{provider.name} asks us to wait: {error.message}")
-                wish_s = error.retry_after_s if isinstance(error, errors.RateLimited) else None
-                await ctx.clock.sleep(pause_s if wish_s is None else min(wish_s, _LATER_S[1]))
-                continue
-            if verdict is not Verdict.UNKNOWN:  # after that `_adopt` has closed the row
-                ctx.journal.gone(number, f"never rented: {error.message}")
-            if verdict is Verdict.REFUSED:
-                ctx.note(f"{offer}: {error.message}; trying the next offer")
-                return None
-            raise _as_unrented(provider, verdict, error) from error
-        except errors.TowlineError as error:  # the order itself is wrong: nothing was asked
-            ctx.journal.gone(number, f"never rented: {error.message}")
-            raise
-        _record(ctx, number, instance, offer)
-        return instance.id
-    raise AssertionError  # the pauses have no end
-
-
-def _as_unrented(
-    provider: Provider, verdict: Verdict, error: errors.ProviderError
-) -> errors.ProviderError:
-    if verdict is not Verdict.UNKNOWN:
-        return error
-    return errors.ProviderUnavailable(
-        f"{provider.name} did not create an instance: {error.message}",
-        hint="nothing was rented; try again later",
-    )
-
-
-async def _found_after(
-    ctx: Context, provider: Provider, verdict: Verdict, error: errors.ProviderError
-) -> bool:
-    """Whether a create that failed has made an instance all the same; it is adopted then.
-
-    After an unknown answer the whole settle window is waited for; after a refusal the account is
-    listed once, for a provider may err.
-    """
-    if verdict is Verdict.UNKNOWN:
-        ctx.note(f"{provider.name} gave no clear answer ({error.message}); looking for the tag")
-        return await _adopt(ctx)
-    return await _take_one(ctx, await _listed(ctx, provider))
-
-
-async def _adopt(ctx: Context) -> bool:
-    """Look for our tag until the provider's lists have settled; adopt one, end any extras.
-
-    Never creates blindly again: False only when nothing appeared in the whole window, and then
-    the ledger's row is closed.
-    """
-    row = ctx.ledger_row()
-    assert row is not None  # noqa: S101 - called with an open row only
-    provider = ctx.provider_named(row.provider)
-    until = max(row.intent_at, ctx.clock.now()) + provider.features.settle_s
-    pauses = delays(*_POLL_S)
-    answered = False
-    while True:
-        listed = await _listed(ctx, provider)
-        answered = listed is not None
-        if await _take_one(ctx, listed):
-            return True
-        if ctx.clock.now() >= until and answered:
-            break
-        await ctx.clock.sleep(next(pauses))
-    ctx.journal.gone(row.number, f"{provider.name} listed no instance with tag {row.tag}")
-    return False
-
-
-async def _take_one(ctx: Context, listed: list[Instance] | None) -> bool:
-    """Adopt the oldest instance of our tag that is not known as gone; end the others."""
-    row = ctx.ledger_row()
-    assert row is not None  # noqa: S101 - called with an open row only
-    gone = {
-        one.instance_id for one in ctx.journal.store.ledger(ctx.run.id) if one.gone_at is not None
-    }
-    ours = [one for one in listed or [] if one.tag == row.tag and one.id not in gone]
-    if not ours:
-        return False
-    first, *extras = sorted(ours, key=lambda one: one.started_at or 0.0)
-    _record(ctx, row.number, first, row.offer)
-    ctx.note(f"found {first.id}, which carries this run's tag")
-    for extra in extras:
-        ctx.note(f"{extra.id} carries it too: terminating it")
-        await ctx.provider_named(row.provider).terminate(extra.id)
-    return True
-
-
-async def _listed(ctx: Context, provider: Provider) -> list[Instance] | None:
-    """The account's list; None when it could not be read."""
-    try:
-        return await provider.list_tagged()
-    except errors.ProviderError as error:
-        ctx.status(f"{provider.name} does not list its instances: {error.message}")
-        return None
-
-
-def _rented_id(ctx: Context) -> InstanceId:
-    row = ctx.ledger_row()
-    assert row is not None and row.instance_id is not None  # noqa: S101, PT018 - just adopted
-    return row.instance_id
-
-
-def _record(ctx: Context, number: int, instance: Instance, offer: Offer) -> None:
-    price = instance.price_usd_per_h or offer.price_usd_per_h
-    ctx.journal.rented(number, instance.id, instance.started_at or ctx.clock.now(), price)
 
 
 # -- until it is up -------------------------------------------------------------------------------
@@ -380,37 +251,3 @@ def _address(ctx: Context, provider: Provider, instance: Instance) -> Address:
     if address.host_key is None and provider.features.user_data and public.exists():
         return replace(address, host_key=public.read_text().strip())
     return address
-
-
-# -- the order ------------------------------------------------------------------------------------
-
-
-def _order(ctx: Context, provider: Provider, offer: Offer) -> Order:
-    """What the instance must carry. The user's own machine knows the user's key."""
-    if not provider.features.rented:
-        return Order(tag=ctx.tag(), public_key="")
-    limits = ctx.task.limits
-    lifetime_s = limits.lifetime_s(offer.price_usd_per_h)
-    host_key, host_public = (
-        _pair(ctx, ctx.files.host_key, ctx.tag()) if provider.features.user_data else (None, None)
-    )
-    return Order(
-        tag=ctx.tag(),
-        public_key=_pair(ctx, ctx.files.private_key, f"{ctx.tag()}:{secrets.token_hex(24)}")[1],
-        host_key=host_key,
-        host_public_key=host_public,
-        lifetime_s=None
-        if lifetime_s is None
-        else lifetime_s + limits.boot_timeout + limits.ssh_timeout,
-        disk_gb=ctx.task.resources.disk_gb,
-    )
-
-
-def _pair(ctx: Context, path: Path, comment: str) -> tuple[str, str]:
-    """A key pair of the run's own, fresh, in its files: (private, public)."""
-    public = path.with_suffix(".pub")
-    if not public.exists():
-        private_text, public_text = ctx.new_key_pair(comment)
-        write_private(path, private_text.encode())
-        write_private(public, public_text.encode())
-    return path.read_text(), public.read_text()
