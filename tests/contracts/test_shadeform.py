@@ -25,7 +25,7 @@ class TestShadeform(CloudSuite):
     keys = {"api_key": fake.KEY}  # noqa: RUF012
     expect = {  # noqa: RUF012
         "host_key_grade": "A", "user_data": True, "tags": True, "server_ttl": True, "spot": True,
-        "end_self_argv": None,
+        "end_self_argv": None, "host_key_late": True,
     }  # fmt: skip
 
     # -- offers ---------------------------------------------------------------------------------

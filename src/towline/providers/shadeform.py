@@ -64,6 +64,7 @@ class Shadeform(Driver):
     FEATURES = Features(
         host_key_grade="A",
         user_data=True,
+        host_key_late=True,
         tags=True,
         server_ttl=True,
         spot=True,
