@@ -27,7 +27,7 @@ def kind(cloud, name, cents, places, *, gpus=1, vram=80, deployment="vm", os_opt
         "cloud_instance_type": f"{cloud}-{name}",
         "configuration": {
             "memory_in_gb": 180, "storage_in_gb": 750, "vcpus": 28, "num_gpus": gpus,
-            "gpu_type": name.split("x")[0], "interconnect": "pcie", "os_options": os_options,
+            "gpu_type": name.split("x")[0] if gpus else None, "interconnect": "pcie", "os_options": os_options,
             "vram_per_gpu_in_gb": vram, "gpu_manufacturer": "nvidia",
         },
         "hourly_price": cents,

@@ -250,11 +250,3 @@ class TestRunPod(CloudSuite):
         argv = [part.replace("/proc/1/environ", "/dev/null") for part in argv]
         assert self.end(argv, {"PATH": environment["PATH"]}) == 1
         assert cloud.asked("terminate") == 0
-
-    def test_the_pods_key_ends_no_other_pod(self, cloud):
-        _argv, made, environment = self.ended_from_within(cloud)
-        other = cloud.place_foreign("web-1")
-        argv = ["sh", "-c", 'exec curl -sf -X DELETE -H "Authorization: Bearer $0" "$1"',
-                environment["RUNPOD_API_KEY"], f"{cloud.base_url}/pods/{other.id}"]  # fmt: skip
-        assert self.end(argv, environment) != 0
-        assert made.id in {one.id for one in cloud.alive()}

@@ -151,8 +151,9 @@ class RunPod(Driver):
         """Whether the cloud has so many of them on one host, and the default image drives them."""
         if kind.get("manufacturer") == "AMD" and self._image == _IMAGE:
             return False
-        most = need(kind, "maxCount", self._cloud)
-        return bool(kind.get(self._cloud) and need(kind, "price", self._cloud) and most >= count)
+        if not kind.get(self._cloud) or not need(kind, "price", self._cloud):
+            return False
+        return bool(need(kind, "maxCount", self._cloud) >= count)
 
     def _offers_by_place(self, kind: Mapping[str, Any], count: int) -> list[Offer]:
         """One for each data center that has them, the fullest first; else one for all."""

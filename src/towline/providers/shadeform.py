@@ -114,7 +114,7 @@ class Shadeform(Driver):
 
     def _offer(self, kind: Mapping[str, Any], place: Mapping[str, Any], image: str) -> Offer:
         has = need(kind, "configuration")
-        model, count = gpu.parse(need(has, "gpu_type")), int(need(has, "num_gpus"))
+        model, count = gpu.parse(has.get("gpu_type") or ""), int(need(has, "num_gpus"))
         rental = place.get("rental_type", "")
         cents = need(kind, "hourly_price")
         cloud, name = need(kind, "cloud"), need(kind, "shade_instance_type")
