@@ -116,12 +116,12 @@ class Shadeform(Driver):
         has = need(kind, "configuration")
         model, count = gpu.parse(has.get("gpu_type") or ""), int(need(has, "num_gpus"))
         rental = place.get("rental_type", "")
-        cents = need(kind, "hourly_price")
+        cents, dollars = need(kind, "hourly_price"), place.get("hourly_price")
         cloud, name = need(kind, "cloud"), need(kind, "shade_instance_type")
         return Offer(
             provider=self.name,
             type=f"{cloud}/{name}",
-            price_usd_per_h=float(need(place, "hourly_price")) if rental == _SPOT else cents / 100,
+            price_usd_per_h=_usd(dollars) if rental == _SPOT else _usd(cents) / 100,
             gpu=model.model if model and count else None,
             gpus=count,
             vram_gb=has.get("vram_per_gpu_in_gb") or None,
@@ -243,10 +243,18 @@ class Shadeform(Driver):
             if is_active and host
             else None,
             started_at=utc_seconds(found.get("created_at")),
-            price_usd_per_h=float(rate) if rate else cents / 100,
+            price_usd_per_h=_usd(rate) if rate else _usd(cents) / 100,
             type=f"{found.get('cloud')}/{found.get('shade_instance_type')}",
             detail="" if is_active else f"{self.name} says {word}" + (f": {why}" if why else ""),
         )
+
+
+def _usd(price: object) -> float:
+    """A price, which is a number or text."""
+    try:
+        return float(str(price))
+    except ValueError as error:
+        raise errors.ProviderReplyError(f"shadeform's price is no number: {price!r}") from error
 
 
 def _newness(image: str) -> list[int]:
