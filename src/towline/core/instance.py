@@ -185,6 +185,9 @@ class Features:
     #: whether its instances run containers; None when only a look at one tells
     containers: bool | None = None
     user_data: bool = False  # create takes a script or cloud-config
+    #: the host key of grade A is installed by a script when SSH answers already: until then the
+    #: machine shows another one
+    host_key_late: bool = False
     tags: bool = False  # create takes a tag or label; False: the name is all that carries ours
     idempotency_key: bool = False  # a repeated create is the same create
     server_ttl: bool = False  # the provider itself ends the instance after Order.lifetime_s

@@ -37,7 +37,8 @@ async def act(ctx: Context) -> dict[str, Any]:
     Raises:
         NotReady: SSH did not become ready within `limits.ssh_timeout`; says how far it got.
         InstanceLost: The provider says that the instance is dead.
-        HostKeyMismatch, HostKeyUnknown: At once; nothing was sent.
+        HostKeyMismatch, HostKeyUnknown: At once; nothing was sent. Not where the provider installs
+            the host key late: there another key is waited out.
         EquipFailed: The task wants a container, and the instance runs none; nothing was sent.
     """
     acquired = ctx.result(StepName.ACQUIRE)
@@ -103,6 +104,10 @@ async def _try(
         if not ctx.provider.features.rented:
             raise  # the user's own machine: no boot process will install a key
         return f"SSH answers but refuses the login: {refused.message}"
+    except errors.HostKeyMismatch:
+        if not ctx.provider.features.host_key_late:
+            raise
+        return "SSH answers, but not yet with the host key that this instance was given"
     except errors.ConnectionLost as lost:
         return lost.message
     return line, found

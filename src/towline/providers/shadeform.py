@@ -1,0 +1,263 @@
+"""Shadeform, a broker of many clouds: https://api.shadeform.ai/v1.
+
+Built from the vendor's OpenAPI document, as its own command line carries it
+(shadeform/shadeform-cli@21cc2c4). Instances carry the tag as their name and as a tag, and are
+deleted by Shadeform itself at the order's end of life. Billing ends when an instance is
+`deleting`; it is gone for us when it is no longer listed. Only virtual machines are offered.
+
+The startup script installs the host key, and runs only after the instance is active: until then
+its SSH server shows another key. Not verified on a live account: as which user the script runs;
+that `auto_delete` fires (its fields are the document's `date_threshold` and `spend_threshold`; a
+third-party one says `delete_at` and `spend_limit_in_cents`); the words of errors, of which no
+document tells; whether an account's only SSH key becomes its default, which can't be deleted.
+"""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from towline import errors
+from towline.core import gpu
+from towline.core.instance import (
+    Features,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    Leftover,
+    Offer,
+    Order,
+    parse_tag,
+)
+from towline.ports import Finding, Memo
+from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.cloud_init import host_key_script
+from towline.providers.http import Api, Rule, need, rows, segment
+from towline.providers.times import rfc3339, utc_seconds
+
+_BASE_URL = "https://api.shadeform.ai/v1"
+_SPOT = "spot"
+_STATUSES = {
+    "creating": InstanceStatus.BUILDING,
+    "pending_provider": InstanceStatus.BUILDING,
+    "pending": InstanceStatus.BUILDING,
+    "active": InstanceStatus.ACTIVE,
+    "error": InstanceStatus.DEAD,
+    "deleting": InstanceStatus.TERMINATING,
+}
+#: guesses at words, for refusals only; 409 without such a word stays an unknown outcome
+_RULES = (
+    Rule(r"^(400|422) .*(not found|does not exist)", errors.NotFound),
+    Rule(r"^4\d\d .*(can ?not be deleted|in use)", errors.ProviderUnavailable),
+    Rule(r"^(400|402|403|409|422) .*(balance|wallet|payment|credit)", errors.PaymentNeeded),
+    Rule(r"^(400|403|409|422) .*(quota|limit)", errors.QuotaExceeded),
+    Rule(r"^(400|409|422) .*(stock|capacity|sold out|available)", errors.NoCapacity),
+)
+
+
+class Shadeform(Driver):
+    """One Shadeform account."""
+
+    name = "shadeform"
+    FEATURES = Features(
+        host_key_grade="A",
+        user_data=True,
+        host_key_late=True,
+        tags=True,
+        server_ttl=True,
+        spot=True,
+        powered_off_bills=None,  # there is no such state
+        console_url="https://platform.shadeform.ai/instances",
+        boot_s=600.0,
+    )
+    SETTINGS = ("cloud",)  # of the clouds that it brokers, the only one to use
+    SSH_USER = "shadeform"
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(account)
+        key = account.key()
+        self._api = Api(
+            self.name,
+            account.text("base_url", _BASE_URL),
+            account.clock,
+            lambda: {"X-API-KEY": key},
+            rules=_RULES,
+            timeout_s=account.number("timeout_s", 30.0),
+        )
+        self._cloud = account.text("cloud", "")
+        self._region = account.text("region", "")
+        self._image = account.text("image", "")
+
+    async def _all_offers(self) -> list[Offer]:
+        params = {"cloud": self._cloud} if self._cloud else None
+        listed = rows(need(await self._api.get("/instances/types", params), "instance_types"))
+        return [
+            self._offer(kind, place, image)
+            for kind in listed
+            if kind.get("deployment_type") == "vm"
+            for place in rows(need(kind, "availability"))
+            if self._region in {"", place.get("region")}
+            if (image := self._image_of(kind)) is not None
+        ]
+
+    def _image_of(self, kind: Mapping[str, Any]) -> str | None:
+        """What to boot: the setting, else the newest with CUDA; None when the setting is not had.
+
+        "" leaves it to the cloud.
+        """
+        had = need(kind, "configuration").get("os_options") or []
+        if self._image:
+            return self._image if self._image in had else None
+        return max((name for name in had if "cuda" in name), key=_newness, default="")
+
+    def _offer(self, kind: Mapping[str, Any], place: Mapping[str, Any], image: str) -> Offer:
+        has = need(kind, "configuration")
+        model, count = gpu.parse(has.get("gpu_type") or ""), int(need(has, "num_gpus"))
+        rental = place.get("rental_type", "")
+        cents, dollars = need(kind, "hourly_price"), place.get("hourly_price")
+        cloud, name = need(kind, "cloud"), need(kind, "shade_instance_type")
+        return Offer(
+            provider=self.name,
+            type=f"{cloud}/{name}",
+            price_usd_per_h=_usd(dollars) if rental == _SPOT else _usd(cents) / 100,
+            gpu=model.model if model and count else None,
+            gpus=count,
+            vram_gb=has.get("vram_per_gpu_in_gb") or None,
+            region=need(place, "region"),
+            available=place.get("available"),
+            spot=rental == _SPOT,
+            boot_s=(kind.get("boot_time") or {}).get("max_boot_in_sec") or self.FEATURES.boot_s,
+            payload={"cloud": cloud, "type": name, "image": image, "rental": rental},
+        )
+
+    async def create(self, offer: Offer, order: Order) -> Instance:
+        """Add the run's key, then create; see the port."""
+        self.require_ours(order)
+        body: dict[str, Any] = {
+            "cloud": offer.payload["cloud"],
+            "region": offer.region,
+            "shade_instance_type": offer.payload["type"],
+            "shade_cloud": True,
+            "name": order.tag,
+            "tags": [order.tag],
+            "ssh_key_id": await self._key_id(order),
+        }
+        if offer.payload["image"]:
+            body["os"] = offer.payload["image"]
+        if offer.spot:
+            body["rental_type"] = _SPOT
+        if order.host_key is not None:
+            script = base64.b64encode(host_key_script(order).encode()).decode()
+            body["launch_configuration"] = {
+                "type": "script",
+                "script_configuration": {"base64_script": script},
+            }
+        if order.lifetime_s is not None:
+            until = self.account.clock.now() + order.lifetime_s
+            body["auto_delete"] = {"date_threshold": rfc3339(until)}
+        answer = await self._api.send("POST", "/instances/create", body)
+        return Instance(
+            id=InstanceId(need(answer, "id")),
+            provider=self.name,
+            tag=order.tag,
+            status=InstanceStatus.BUILDING,
+            started_at=self.account.clock.now(),
+            price_usd_per_h=offer.price_usd_per_h,
+            type=offer.type,
+        )
+
+    async def _key_id(self, order: Order) -> str:
+        """Look first: a lost answer may have added it."""
+        for key in await self._keys():
+            if key["name"] == order.tag:
+                return str(need(key, "id"))
+        body = {"name": order.tag, "public_key": order.public_key}
+        return str(need(await self._api.send("POST", "/sshkeys/add", body), "id"))
+
+    async def get(self, instance_id: InstanceId) -> Instance | None:
+        """Read one instance; see the port."""
+        name = segment(instance_id)
+        if name is None:
+            return None
+        try:
+            return self._read(await self._api.get(f"/instances/{name}/info"))
+        except errors.NotFound:
+            return None
+
+    async def list_tagged(self) -> list[Instance]:
+        """List what carries our tag; the API has no pages; see the port."""
+        listed = rows(need(await self._api.get("/instances"), "instances"))
+        return tagged(one for one in map(self._read, listed) if one is not None)
+
+    async def terminate(self, instance_id: InstanceId) -> None:
+        """End an instance; see the port."""
+        await self._delete("instances", instance_id)
+
+    async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
+        """List our keys; see the port."""
+        return [
+            Leftover(provider=self.name, kind="key", id=need(key, "id"), tag=key["name"])
+            for key in await self._keys()
+            if parse_tag(key["name"]) is not None
+        ]
+
+    async def remove(self, leftover: Leftover) -> None:
+        """Remove a key; see the port."""
+        await self._delete("sshkeys", leftover.id)
+
+    async def check(self) -> list[Finding]:
+        """Read what needs the key, then the offers; see the port."""
+        count = len(await self.list_tagged())
+        key = Finding("key", f"the API key is accepted; {count} instances are towline's")
+        return [key, *await super().check()]
+
+    async def _delete(self, what: str, name: str) -> None:
+        if segment(name) is None:
+            return
+        try:
+            await self._api.send("POST", f"/{what}/{name}/delete")
+        except errors.NotFound:
+            return
+
+    async def _keys(self) -> list[dict[str, Any]]:
+        return rows(need(await self._api.get("/sshkeys"), "ssh_keys"))
+
+    def _read(self, found: Mapping[str, Any]) -> Instance | None:
+        """One instance in our words; None when it is gone."""
+        word = need(found, "status")
+        if word == "deleted":
+            return None
+        tags = [one for one in found.get("tags") or [] if parse_tag(one) is not None]
+        host, why = found.get("ip"), found.get("status_details")
+        rate = (found.get("rental_terms") or {}).get("hourly_price")
+        cents = found.get("hourly_price") or 0
+        is_active = word == "active"
+        return Instance(
+            id=InstanceId(need(found, "id")),
+            provider=self.name,
+            tag=tags[0] if tags else found.get("name") or "",
+            status=status_of(word, _STATUSES),
+            address=self.address(host, found.get("ssh_port"), found.get("ssh_user"))
+            if is_active and host
+            else None,
+            started_at=utc_seconds(found.get("created_at")),
+            price_usd_per_h=_usd(rate) if rate else _usd(cents) / 100,
+            type=f"{found.get('cloud')}/{found.get('shade_instance_type')}",
+            detail="" if is_active else f"{self.name} says {word}" + (f": {why}" if why else ""),
+        )
+
+
+def _usd(price: object) -> float:
+    """A price, which is a number or text."""
+    try:
+        return float(str(price))
+    except ValueError as error:
+        raise errors.ProviderReplyError(f"shadeform's price is no number: {price!r}") from error
+
+
+def _newness(image: str) -> list[int]:
+    """Order images such as "ubuntu22.04_cuda12.2_shade_os" by CUDA, then by system."""
+    system, _cuda, version = image.partition("cuda")
+    return [int(number) for part in (version, system) for number in re.findall(r"\d+", part)]
