@@ -1,4 +1,4 @@
-"""Step connect: a host key that is not the pinned one, and one that is only not there yet."""
+"""Step connect: no host but the one that was rented, and no GPU but the one that is paid for."""
 
 import asyncio
 from types import SimpleNamespace
@@ -8,6 +8,8 @@ from clock import FakeClock
 from doubles import FakeProvider
 
 from towline import errors
+from towline.core.attest import proof
+from towline.core.instance import Address
 from towline.core.task import Limits
 from towline.ports import Banner
 from towline.steps import connect
@@ -18,7 +20,7 @@ OTHER = errors.HostKeyMismatch("another key")
 class Sshd:
     """A line to an SSH server that shows another host key the first `others` times."""
 
-    address = "u@h:22"
+    address = Address(host="h", port=22, user="u", host_key="ssh-ed25519 AAAA")
 
     def __init__(self, others):
         self.others, self.dials = others, 0
@@ -45,8 +47,9 @@ def waited(sshd, **features):
     ctx = SimpleNamespace(
         clock=clock, provider=FakeProvider(clock, **features), dialer=sshd, board=board,
         status=said.append, require_alive=alive, task=SimpleNamespace(limits=Limits()),
+        open_line=lambda _address: sshd,
     )  # fmt: skip
-    assert asyncio.run(connect._wait(ctx, sshd)) == {"boarded": True}
+    assert asyncio.run(connect._wait(ctx, Sshd.address)) == (sshd, {"boarded": True})
     return said
 
 
@@ -68,3 +71,75 @@ def test_a_late_host_key_that_never_comes_ends_within_the_limit():
     sshd = Sshd(others=10**6)
     with pytest.raises(errors.NotReady, match="not yet with the host key"):
         waited(sshd, host_key_late=True)
+
+
+class Attested:
+    """A line to a machine that was given this comment with our key, and shows this host key."""
+
+    address = Sshd.address
+
+    def __init__(self, comment, shows=Sshd.address.host_key):
+        self.comment, self.shows = comment, shows
+
+    async def call(self, verb, args):
+        assert verb == "attest"
+        assert args["host_key"] == Sshd.address.host_key
+        mac = self.comment and proof(self.comment, args["nonce"], self.shows)
+        return {"mac": mac}
+
+
+def attested(tmp_path, line, grade="B"):
+    """Let a machine prove itself; (facts, notes)."""
+    (tmp_path / "key.pub").write_text("ssh-ed25519 AAAAkey towline-x:secret\n")
+    facts, notes = {}, []
+    ctx = SimpleNamespace(
+        provider=FakeProvider(FakeClock(), host_key_grade=grade), note=notes.append,
+        files=SimpleNamespace(private_key=tmp_path / "key"),
+        journal=SimpleNamespace(fact=facts.__setitem__),
+    )  # fmt: skip
+    asyncio.run(connect._attest(ctx, line))
+    return facts, notes
+
+
+def test_a_machine_that_knows_our_keys_comment_is_proven_and_its_host_key_pinned(tmp_path):
+    facts, notes = attested(tmp_path, Attested("towline-x:secret"))
+    assert facts == {"host_key": Sshd.address.host_key}
+    assert "grade B" in notes[0]
+
+
+@pytest.mark.parametrize(
+    "line", [Attested("towline-x:guess"), Attested("towline-x:secret", shows="ssh-ed25519 BBBB")]
+)
+def test_a_wrong_proof_ends_it(tmp_path, line):
+    with pytest.raises(errors.HostKeyMismatch):
+        attested(tmp_path, line)
+
+
+def test_a_host_that_proves_nothing_is_refused_unless_the_settings_take_it(tmp_path):
+    with pytest.raises(errors.HostKeyUnknown, match="can't prove"):
+        attested(tmp_path, Attested(None))
+    _facts, notes = attested(tmp_path, Attested(None), grade="C")
+    assert "not proven (grade C)" in notes[0]
+
+
+H100 = {"name": "NVIDIA H100 80GB HBM3", "memory_mib": "81559", "driver": "580"}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "said"),
+    [
+        ([], "no GPU"),
+        ([{**H100, "name": "NVIDIA A10"}], "NVIDIA A10"),
+        ([H100, H100], "2 x NVIDIA H100"),
+        ([{"error": "no devices were found"}], "no devices were found"),
+    ],
+)
+def test_another_gpu_than_offered_is_noticed(gpus, said):
+    with pytest.raises(errors.WrongMachine, match="the offer said 1 x H100") as caught:
+        connect._require_offered({"gpu": "H100", "gpus": 1}, gpus)
+    assert said in caught.value.message
+
+
+def test_the_gpu_that_was_offered_is_taken():
+    connect._require_offered({"gpu": "H100", "gpus": 1}, [H100])
+    connect._require_offered({"gpu": None, "gpus": 0}, [])

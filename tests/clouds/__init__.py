@@ -6,6 +6,8 @@ import json
 #: provider -> (module and class of its fake, the environment of its key)
 FAKES = {
     "lambda": ("lambda_cloud:LambdaCloud", {"LAMBDA_API_KEY": "lambda-test-key"}),
+    "shadeform": ("shadeform:Shadeform", {"SHADEFORM_API_KEY": "shadeform-test-key"}),
+    "runpod": ("runpod:RunPod", {"RUNPOD_API_KEY": "runpod-test-key"}),
 }
 
 #: how many cases of the fault matrix are in every test run; 8 where it is not said

@@ -91,15 +91,7 @@ async def _try(
     if not banner.text:
         return banner.detail
     try:
-        is_pinned = address.host_key is not None or not ctx.provider.features.rented
-        if not is_pinned:
-            shown = await ctx.dialer.host_key(address, timeout_s)
-            address = replace(address, host_key=shown)
-        line = ctx.open_line(address)
-        await line.dial_once(timeout_s)
-        found = await ctx.board(line)
-        if not is_pinned:
-            await _attest(ctx, line)
+        return await _enter(ctx, address, timeout_s)
     except errors.RemoteAuthError as refused:
         if not ctx.provider.features.rented:
             raise  # the user's own machine: no boot process will install a key
@@ -110,6 +102,19 @@ async def _try(
         return "SSH answers, but not yet with the host key that this instance was given"
     except errors.ConnectionLost as lost:
         return lost.message
+
+
+async def _enter(ctx: Context, address: Address, timeout_s: float) -> tuple[Line, dict[str, Any]]:
+    """Log in at a host that is, or proves to be, the one that was rented."""
+    is_known = address.host_key is not None or not ctx.provider.features.rented
+    if not is_known:
+        shown = await ctx.dialer.host_key(address, timeout_s)
+        address = replace(address, host_key=shown)
+    line = ctx.open_line(address)
+    await line.dial_once(timeout_s)
+    found = await ctx.board(line)
+    if not is_known:
+        await _attest(ctx, line)
     return line, found
 
 
