@@ -415,7 +415,9 @@ class Cloud:
         if gpu:
             self._program(
                 box / "bin" / "nvidia-smi",
-                _SMI.format(gpus=gpus or 1, name=f"NVIDIA {gpu}", memory=memory_mib),
+                _SMI.format(
+                    gpus=gpus or 1, name=f"NVIDIA {gpu.removeprefix('NVIDIA ')}", memory=memory_mib
+                ),
             )
         self._program(box / "bin" / "sudo", _SUDO.format(folder=box))
         return made.id

@@ -24,6 +24,8 @@ class LambdaCloud(Cloud):
         super().__init__(**more)
         self.keys = {}  # id -> {name, public_key}
         self.sold_out = set()  # (type, region)
+        self.sold_out_at_launch = set()  # what is listed as in stock, and is not
+        self.gpu_inside = None  # another GPU than was sold
         self.quota = 100
 
     def left_over(self):
@@ -77,7 +79,9 @@ class LambdaCloud(Cloud):
                 raise _refuse(400, "global/invalid-parameters", "a tag is wrong")
         if kind not in TYPES or not keys:
             raise _refuse(404, "global/object-does-not-exist", "no such type or key")
-        if region not in TYPES[kind][3] or (kind, region) in self.sold_out:
+        if region not in TYPES[kind][3] or (kind, region) in (
+            self.sold_out | self.sold_out_at_launch
+        ):
             raise _refuse(
                 400, "instance-operations/launch/insufficient-capacity",
                 "Not enough capacity to fulfill launch request.",
@@ -87,7 +91,7 @@ class LambdaCloud(Cloud):
         cents, words, gpus, _regions = TYPES[kind]
         machine = self.make(
             body.get("name", ""), kind, cents / 100, public_key=keys[0]["public_key"],
-            host_key=host_key_of(body.get("user_data")), gpu=words.split(" ")[0] if gpus else None,
+            host_key=host_key_of(body.get("user_data")), gpu=(self.gpu_inside or words.split(" ")[0]) if gpus else None,
             gpus=gpus, tags=body.get("tags", []), region=region,
         )  # fmt: skip
         return {"data": {"instance_ids": [machine.id]}}

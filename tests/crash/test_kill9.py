@@ -12,8 +12,6 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import textwrap
 from concurrent.futures import ThreadPoolExecutor
@@ -21,10 +19,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+from warm import Forker
 
 RUNS = int(os.environ.get("TOWLINE_CRASH_RUNS", "6"))
 WORKERS = 2
-FORKER = Path(__file__).with_name("forker.py")
 
 # every line can be told from every other, so that a lost or doubled byte shows
 TRAIN = """
@@ -135,26 +133,6 @@ class Case:
         for process in self.processes():
             process.kill()
         shutil.rmtree(self.root, ignore_errors=True)
-
-
-class Forker:
-    """The warm process; one request at a time."""
-
-    def __enter__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, FORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        return self
-
-    def __exit__(self, *_exc):
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
-
-    def run(self, request):
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())["status"]
 
 
 def kill_and_resume(forker, **when):

@@ -17,8 +17,6 @@ import random
 import shutil
 import signal
 import sqlite3
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -27,32 +25,13 @@ from pathlib import Path
 import clouds
 import pytest
 from clouds.base import AFTER, BEFORE, LATE, READS
+from warm import Forker
 
 RUNS = int(os.environ.get("TOWLINE_FAULT_RUNS", "0"))
 SEED = os.environ.get("TOWLINE_FAULT_SEED", "towline")
 WORKERS = int(os.environ.get("TOWLINE_FAULT_WORKERS", "8"))
-FORKER = Path(__file__).parents[1] / "crash" / "forker.py"
 #: what a laptop's commands may end with after a fault; 1 would be a bug of towline's
 ENDS = {0, 2, 3, 4, 5, 6, 11}
-
-
-class Forker:
-    """A warm process that runs the command line in forked children."""
-
-    def __init__(self):
-        self.process = subprocess.Popen(
-            [sys.executable, FORKER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-
-    def run(self, request):
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())["status"]
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
 
 
 class Case:

@@ -5,9 +5,13 @@ The APIs are stand-ins (tests/clouds); the instances are real processes behind r
 
 import contextlib
 import json
+import signal
+import sqlite3
+import time
 
 import clouds
 import pytest
+from warm import Forker
 
 TRAIN = "tr a b < $TOWLINE_DATASET/a.txt > $TOWLINE_OUTPUT/model.pt"
 
@@ -46,3 +50,162 @@ def test_the_main_job(job, provider):
             assert secret not in done.stdout + done.stderr
         swept = json.loads(job.run("gc", "--json", check=0).stdout)
         assert not any(swept.values())
+
+
+def offer_type(receipt):
+    return receipt["instance"]["provider"], receipt["instance"]["type"]
+
+
+def test_the_cheapest_of_all_accounts_is_rented(job):
+    with at(job, "lambda", "shadeform") as found:
+        offers = json.loads(job.run("plan", "--json", check=0).stdout)["offers"]
+        assert {offer["provider"] for offer in offers} == set(found)
+        done = job.run("train", "-y", check=0)
+        first = offers[0]
+        assert offer_type(job.receipt()) == (first["provider"], first["type"])
+        assert first["price_usd_per_hour"] == min(one["price_usd_per_hour"] for one in offers)
+        assert f"rented {first['provider']} {first['type']}" in done.stdout
+        assert all(clean(cloud) for cloud in found.values())
+
+
+@pytest.mark.parametrize("kind", ["403", "402", "429", "500"])
+def test_an_account_that_can_not_rent_does_not_stop_the_others(job, kind):
+    """Refused, unpaid, asked too often, without a clear answer: nothing is rented twice."""
+    with at(job, "lambda", "shadeform") as found:
+        (first, second) = found if cheaper(job, found) == "lambda" else reversed(found)
+        create = found[first].creates[0]
+        found[first].fail(create, kind, times=1 if kind in {"429", "500"} else 2)
+        job.run("train", "-y", check=0)
+        expected = first if kind in {"429", "500"} else second
+        assert job.receipt()["instance"]["provider"] == expected
+        assert len(found["lambda"].ours()) + len(found["shadeform"].ours()) == 1
+        assert all(clean(cloud) for cloud in found.values())
+
+
+def cheaper(job, found):
+    offers = json.loads(job.run("plan", "--json", check=0).stdout)["offers"]
+    return offers[0]["provider"]
+
+
+def test_offers_without_capacity_are_passed_in_order(job):
+    with at(job, "lambda") as cloud:
+        offers = json.loads(job.run("plan", "--json", check=0).stdout)["offers"]
+        cloud.sold_out_at_launch = {(offers[0]["type"], offers[0]["region"])}
+        done = job.run("train", "-y", check=0)
+        assert "trying the next offer" in done.stdout
+        assert len(cloud.ours()) == 1
+        assert cloud.ours()[0].data["region"] == offers[1]["region"]
+        assert clean(cloud)
+
+
+def test_nothing_is_tried_past_an_instance_that_can_not_be_ended(job):
+    """It never gets an address, and the API refuses to end it: exit 6, with the console's link."""
+    with at(job, "lambda", boot_s=60) as cloud:
+        job.task(TRAIN, resources={"gpu": "H100:1"}, limits={"boot_timeout": "1s"})
+        cloud.fail("terminate", "403", times=2)
+        done = job.run("train", "-y", check=6)
+        assert "https://cloud.lambda.ai/instances" in done.stderr
+        assert len(cloud.ours()) == len(cloud.alive()) == 1
+        job.run("gc", check=0)
+        assert job.status()["state"] == "failed"
+        assert clean(cloud)
+
+
+def test_a_release_without_proof_is_tried_again_by_a_later_command(job):
+    with at(job, "lambda") as cloud:
+        cloud.fail("terminate", "403", times=1)
+        job.run("train", "-y", check=6)
+        assert len(cloud.alive()) == 1
+        with sqlite3.connect(job.home / "towline.db") as db:  # half a minute later
+            db.execute("UPDATE attempts SET started_at = started_at - 40 WHERE step = 'release'")
+        db.close()
+        said = job.run("ls", check=0)
+        assert "tried again in the background" in said.stderr
+        until = time.monotonic() + 20
+        while json.loads(job.run("status", "--json").stdout)["state"] == "active":
+            assert time.monotonic() < until
+            time.sleep(0.1)
+        assert clean(cloud)
+        assert (job.project / "runs" / "job" / "model.pt").exists()
+
+
+def test_a_price_above_the_ceiling_is_not_rented(job):
+    with at(job, "lambda") as cloud:
+        job.task(TRAIN, resources={"gpu": "H100:1", "max_price_per_hour": 2})
+        done = job.run("train", "-y", check=4)
+        assert "no offer that fits" in done.stderr
+        assert cloud.ours() == []
+
+
+def test_another_gpu_than_offered_is_noticed_before_the_upload(job):
+    with at(job, "lambda") as cloud:
+        cloud.gpu_inside = "A10"
+        done = job.run("train", "-y", check=4)
+        assert "the offer said 1 x H100; the instance has: 1 x NVIDIA A10" in done.stderr
+        assert "Uploading" not in done.stdout
+        assert clean(cloud)
+
+
+def test_a_provider_without_a_key_says_how_to_give_one(job):
+    with at(job, "lambda") as cloud:
+        job.environment.pop("LAMBDA_API_KEY")
+        job.task(TRAIN, resources={"gpu": "H100:1", "provider": "lambda"})
+        done = job.run("train", "-y", check=2)
+        assert "towline login lambda" in done.stderr
+        assert cloud.audit == []
+
+
+def test_a_gpu_without_any_account_is_an_error_and_no_run_on_this_machine(job):
+    job.task(TRAIN, resources={"gpu": "H100:1"})
+    done = job.run("train", "-y", check=2)
+    assert "no account is set up" in done.stderr
+    assert "towline login" in done.stderr
+
+
+class Laptop:
+    """One TOWLINE_HOME, with a warm process that runs its commands."""
+
+    def __init__(self, job, name, forker):
+        self.job, self.forker = job, forker
+        self.project = job.root / name
+        self.project.mkdir()
+        task = {"name": "job", "command": "true", "resources": {"gpu": "H100:1"}}
+        (self.project / "towline.yaml").write_text(json.dumps(task))
+
+    def run(self, *argv, **more):
+        names = ("LAMBDA_API_KEY", "TOWLINE_CONFIG")
+        env = {name: self.job.environment[name] for name in names}
+        env["TOWLINE_HOME"] = str(self.project / "home")
+        return self.forker.run_all({
+            "argv": argv, "cwd": str(self.project), "env": env, "money_only": True,
+            "out": str(self.project / "out"), **more,
+        })  # fmt: skip
+
+    def said(self):
+        return (self.project / "out").read_text()
+
+
+def test_twenty_runs_at_once_on_one_account(job):
+    with at(job, "lambda", boxes=False, boot_s=0.5) as cloud, Forker() as forker:
+        laptop = Laptop(job, "one", forker)
+        statuses = laptop.run("train", "-y", times=20)
+        assert set(statuses) == {3}, laptop.said()  # no training ran, so there is no model
+        assert len(cloud.ours()) == 20
+        assert len({machine.name for machine in cloud.ours()}) == 20
+        assert clean(cloud)
+        assert len(list((laptop.project / "runs").iterdir())) == 20
+
+
+def test_two_laptops_on_one_account_leave_each_other_alone(job):
+    with at(job, "lambda", boxes=False, pid_file=job.root / "pid") as cloud, Forker() as forker:
+        one, two = Laptop(job, "one", forker), Laptop(job, "two", forker)
+        cloud.fail("get_instance", "kill")  # the first laptop dies right after it has rented
+        assert one.run("train", "-y", pid_file=str(job.root / "pid")) == [-signal.SIGKILL]
+        (rented,) = cloud.alive()
+        assert two.run("gc") == [0]
+        assert "not of this TOWLINE_HOME, left alone" in two.said()
+        assert two.run("train", "-y") == [3]
+        assert two.run("resume", "--all") == [0]
+        assert [machine.id for machine in cloud.alive()] == [rented.id]
+        assert one.run("resume", "--all") == [3]
+        assert clean(cloud)

@@ -150,10 +150,23 @@ async def _await_address(
             break
         await ctx.clock.sleep(pause_s)
     ctx.note(f"{instance_id}: {reason}; terminating it and trying the next offer")
-    row = ctx.ledger_row()
-    if row is not None:
-        await end_instance(ctx, row)  # never past a failed terminate
+    await _end(ctx, f"{instance_id}: {reason}")
     return None
+
+
+async def _end(ctx: Context, why: str) -> None:
+    """End the instance before the next offer is tried.
+
+    Raises:
+        ProviderError: It is not proven gone: never past that. Release tries again, for as long as
+            it takes.
+    """
+    row = ctx.ledger_row()
+    try:
+        if row is not None:
+            await end_instance(ctx, row)
+    except errors.ReleaseUnconfirmed as unproven:
+        raise errors.ProviderError(f"{why}; {unproven.message}", hint=unproven.hint) from unproven
 
 
 async def _read(ctx: Context, provider: Provider, instance_id: InstanceId) -> Instance | None:
