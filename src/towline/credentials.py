@@ -69,9 +69,9 @@ class Credentials:
         Raises:
             CredentialsError: The file can't be read.
         """
-        record = self._read().get(name)
-        stored = {} if record is None else dict.fromkeys(_fields(record), self._words(record))
-        known = stored | {field: one for field, one in fields.items() if _exported(one)}
+        known = {field: one for field, one in fields.items() if _exported(one)}
+        if len(known) < len(fields) and (record := self._read().get(name)) is not None:
+            known = dict.fromkeys(_fields(record), self._words(record)) | known
         return {field: known[field] for field in fields if field in known}
 
     def complete(self, accounts: Mapping[str, Mapping[str, str]]) -> list[str]:
