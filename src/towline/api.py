@@ -282,7 +282,12 @@ class Towline:
         """The account's half of `gc`; see `recover.sweep`."""
         providers: dict[str, Provider] = {}
         failed: dict[str, errors.TowlineError] = {}
-        for name in self.providers_in_use():
+        names = set(self.providers_in_use())
+        try:
+            names |= set(self.accounts())
+        except errors.CredentialsError as error:  # what is known by other ways is still swept
+            failed["accounts"] = error
+        for name in sorted(names):
             try:
                 providers[name] = self.provider(name)
             except errors.TowlineError as error:  # its key is gone, or a setting is wrong
@@ -295,10 +300,10 @@ class Towline:
         return found
 
     def providers_in_use(self) -> list[str]:
-        """Names of the providers that can be rented from or were rented from, and `local`."""
+        """Names of the providers that are configured or were rented from, and `local`."""
         configured = set(self.config.get("providers") or {})
         used = {row.provider for row in self.store.ledger()}
-        return sorted(configured | used | set(self.accounts()) | {"local"})
+        return sorted(configured | used | {"local"})
 
     # -- looking --------------------------------------------------------------------------------
 

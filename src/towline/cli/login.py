@@ -58,7 +58,7 @@ def logout(out: Out, provider: str, *, yes: bool) -> int:
     """Remove a provider's stored key."""
     from towline.providers import keys_of  # noqa: PLC0415 - `--help` needs none of it
 
-    with opened(out) as towline:
+    with opened(out, retries=False) as towline:
         if provider not in towline.credentials.known():  # or else its package may be gone
             require_provider(provider)
         if not yes and not _is_sure(out, towline, provider):
