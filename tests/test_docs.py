@@ -15,6 +15,7 @@ import yaml
 import towline.core
 from towline import errors, home, taskfile
 from towline.core.task import Artifacts, Limits, Resources, TaskSpec
+from towline.providers import CLOUDS
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -162,6 +163,19 @@ def test_the_glossary_names_every_public_class_of_the_core():
             and f"`{name}`" not in page
         ]
     assert not missing
+
+
+def test_every_account_is_documented_with_its_environment_variables():
+    rows = dict(
+        re.findall(
+            r"^\| `([\w-]+)` \| (`.+`) \|",
+            section(DOCS / "providers.md", "## Accounts"),
+            re.MULTILINE,
+        )
+    )
+    assert {name: re.findall(r"`(\w+)`", cell) for name, cell in rows.items()} == {
+        name: list(cloud.keys.values()) for name, cloud in CLOUDS.items()
+    }
 
 
 @pytest.mark.parametrize("text", examples("json"))

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -21,6 +20,7 @@ from towline.core.offers import Outlook, rank
 from towline.core.redact import Redactor
 from towline.core.run import RunRecord, RunState, StepName, Wish, done_steps
 from towline.core.task import TaskSpec
+from towline.credentials import Credentials
 from towline.home import Home, RunFiles, load_config
 from towline.line import Line
 from towline.market import ask
@@ -50,6 +50,7 @@ class Towline:
         self.home.prepare()
         self.config = load_config() if config is None else config
         self.redactor = Redactor()
+        self.credentials = Credentials(self.home.path, self.redactor)
         self.clock = RealClock()
         self.store = Store(self.home.database, self.redactor, self.clock)
 
@@ -181,40 +182,38 @@ class Towline:
             new_key_pair=new_key_pair,
         )
 
-    def provider(self, name: str) -> Provider:
-        """The provider of this name with its settings.
+    def provider(self, name: str, keys: Mapping[str, str] | None = None) -> Provider:
+        """The provider of this name with its settings and, unless given here, the account's keys.
 
         Raises:
             SpecError: There is none, or its settings are wrong.
+            CredentialsError: A key is missing or can't be read.
         """
-        from towline.providers import make  # noqa: PLC0415
+        from towline.providers import keys_of, make  # noqa: PLC0415
         from towline.ssh.client import SshDialer  # noqa: PLC0415
 
-        settings = (self.config.get("providers") or {}).get(name) or {}
         return make(
             name,
             home=self.home.path,
-            settings=settings,
-            keys=self._keys(name),
+            settings=(self.config.get("providers") or {}).get(name) or {},
+            keys=self.credentials.find(name, keys_of(name)) if keys is None else keys,
             dialer=SshDialer(),
             clock=self.clock,
         )
 
-    def _keys(self, name: str) -> dict[str, str]:
-        """An account's keys from the environment, known to the redactor before anything sees them."""
-        from towline.providers import keys_of  # noqa: PLC0415
-
-        found = {field: os.environ.get(variable, "") for field, variable in keys_of(name).items()}
-        keys = {field: value.strip() for field, value in found.items() if value.strip()}
-        for value in keys.values():
-            self.redactor.add(value)
-        return keys
-
     def accounts(self) -> list[str]:
-        """Names of the clouds that can be rented from: their keys are there."""
-        from towline.providers import CLOUDS  # noqa: PLC0415
+        """Names of the clouds that can be used: all keys are known, or config.yaml names a cloud
+        whose library finds credentials by itself.
 
-        return [name for name, one in CLOUDS.items() if all(map(os.environ.get, one.keys.values()))]
+        Raises:
+            CredentialsError: The stored keys can't be read.
+        """
+        from towline.providers import CLOUDS, keys_of, names  # noqa: PLC0415
+
+        configured = self.config.get("providers") or {}
+        own = {name for name, cloud in CLOUDS.items() if cloud.keyless and name in configured}
+        usable = own.union(self.credentials.complete({name: keys_of(name) for name in names()}))
+        return [name for name in names() if name in usable]
 
     # -- ending ---------------------------------------------------------------------------------
 
@@ -283,7 +282,12 @@ class Towline:
         """The account's half of `gc`; see `recover.sweep`."""
         providers: dict[str, Provider] = {}
         failed: dict[str, errors.TowlineError] = {}
-        for name in self.providers_in_use():
+        names = set(self.providers_in_use())
+        try:
+            names |= set(self.accounts())
+        except errors.CredentialsError as error:  # what is known by other ways is still swept
+            failed["accounts"] = error
+        for name in sorted(names):
             try:
                 providers[name] = self.provider(name)
             except errors.TowlineError as error:  # its key is gone, or a setting is wrong
@@ -296,10 +300,10 @@ class Towline:
         return found
 
     def providers_in_use(self) -> list[str]:
-        """Names of the providers that can be rented from or were rented from, and `local`."""
+        """Names of the providers that are configured or were rented from, and `local`."""
         configured = set(self.config.get("providers") or {})
         used = {row.provider for row in self.store.ledger()}
-        return sorted(configured | used | set(self.accounts()) | {"local"})
+        return sorted(configured | used | {"local"})
 
     # -- looking --------------------------------------------------------------------------------
 

@@ -70,7 +70,7 @@ def test_every_option_has_a_help_line(name):
 
 
 def test_looking_commands_have_json():
-    looking = ["ls", "status", "logs", "events", "receipt", "gc", "doctor"]
+    looking = ["ls", "status", "logs", "events", "receipt", "gc", "doctor", "offers"]
     looking += ["train", "plan", "recipes", "metrics"]
     having = [
         name for name, found in commands().items() if any("--json" in p.opts for p in found.params)

@@ -82,6 +82,15 @@ def path_text(path: str) -> str:
         return path
 
 
+def terminal_width(out: Out) -> int | None:
+    """Columns of the terminal; None where lines may be of any length."""
+    if not out.is_terminal:
+        return None
+    import shutil  # noqa: PLC0415
+
+    return shutil.get_terminal_size().columns
+
+
 class _Duration(click.ParamType[float]):
     """Seconds, written as in the task file."""
 

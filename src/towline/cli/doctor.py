@@ -1,4 +1,4 @@
-"""`towline doctor`: check this machine, one line and one fix each."""
+"""`towline doctor`: check this machine and the accounts, one line and one fix each."""
 
 from __future__ import annotations
 
@@ -10,26 +10,29 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import TYPE_CHECKING
 
 import click
 
 from towline import errors
-from towline.cli.common import json_option
+from towline.cli.accounts import require_provider, safety_words
+from towline.cli.common import json_option, opened
 from towline.cli.text import Out
 from towline.clock import RealClock
 from towline.core.units import count_text, size_text
 from towline.home import Home, load_config
+from towline.providers import keys_of
 from towline.store.journal import Store
 
 if TYPE_CHECKING:
     from towline.api import Towline
+    from towline.ports import Provider
 
 _OLDEST_PYTHON = (3, 11)
 _FREE_BYTES = 1_000_000_000
 _ANSWER_S = 15.0
 _FAILED = 2
+_USUAL_FIX = "see docs/troubleshooting.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +45,16 @@ class Check:
 
 
 @click.command()
+@click.argument("provider", required=False, metavar="[PROVIDER]")
 @json_option
 @click.pass_obj
-def doctor(out: Out) -> int:
-    """Check this machine; one line and one fix each."""
+def doctor(out: Out, provider: str | None) -> int:
+    """Check this machine and the accounts; one line and one fix each.
+
+    With PROVIDER only that one is looked at.
+    """
     checks = []
-    for check in _checks(out):
+    for check in _checks(out) if provider is None else _one(out, provider):
         checks.append(check)
         if not out.as_json:
             out.line(f"{'ok ' if check.fix is None else 'BAD'}  {check.name}: {check.message}")
@@ -58,6 +65,12 @@ def doctor(out: Out) -> int:
         rows = [asdict(check) | {"ok": check.fix is None} for check in checks]
         out.document({"ok": is_well, "checks": rows})
     return 0 if is_well else _FAILED
+
+
+def _one(out: Out, name: str) -> Iterator[Check]:
+    require_provider(name)
+    with opened(out) as towline:
+        yield from _looked_at(towline, [name])
 
 
 def _checks(out: Out) -> Iterator[Check]:
@@ -76,7 +89,7 @@ def _tried(name: str, check: Callable[[], Check]) -> Check:
     try:
         return check()
     except errors.TowlineError as error:
-        return Check(name, error.message, error.hint or "see docs/troubleshooting.md")
+        return _bad(name, error)
     except OSError as error:
         return Check(name, str(error), "check that folder's permissions, or set TOWLINE_HOME")
 
@@ -128,8 +141,11 @@ def _ssh_client() -> Check:
     return Check("ssh client", path)
 
 
+# -- accounts and other providers -----------------------------------------------------------------
+
+
 def _providers(out: Out) -> Iterator[Check]:
-    """Ask each provider in use for its list: key, network and settings in one question."""
+    """Look at each provider in use and each account."""
     from towline.api import Towline  # noqa: PLC0415
 
     try:
@@ -138,25 +154,81 @@ def _providers(out: Out) -> Iterator[Check]:
         return  # said above
     try:
         out.redactor = towline.redactor
-        for name in towline.providers_in_use():
-            yield _tried(f"provider {name}", partial(_provider, towline, name))
+        names = set(towline.providers_in_use())
+        try:
+            names |= set(towline.accounts())
+        except errors.CredentialsError as error:
+            yield _bad("keys", error)
+        yield from _looked_at(towline, sorted(names))
     finally:
         towline.close()
 
 
-def _provider(towline: Towline, name: str) -> Check:
-    provider = towline.provider(name)
+def _looked_at(towline: Towline, names: list[str]) -> Iterator[Check]:
+    """Ask all of them at once, each within its time."""
+    providers: dict[str, Provider] = {}
+    for name in names:
+        try:
+            providers[name] = towline.provider(name)
+        except errors.TowlineError as error:
+            yield _bad(f"provider {name}", error)
 
-    async def count() -> int:
-        async with asyncio.timeout(_ANSWER_S):
-            return len(await provider.list_tagged())
+    async def ask() -> list[list[Check]]:
+        asked = (_ask(towline, name, provider) for name, provider in providers.items())
+        return await asyncio.gather(*asked)
 
+    for found in asyncio.run(ask()):
+        yield from found
+
+
+async def _ask(towline: Towline, name: str, provider: Provider) -> list[Check]:
+    """First the list of what is there: key, network and settings in one question."""
+    source = towline.credentials.where(name, keys_of(name))
     try:
-        found = asyncio.run(count())
+        async with asyncio.timeout(_ANSWER_S):
+            count = len(await provider.list_tagged())
     except TimeoutError:
-        message = f"no answer within {_ANSWER_S:.0f} s"
-        return Check(f"provider {name}", message, "check the network, then try again")
-    grade = provider.features.host_key_grade
-    return Check(
-        f"provider {name}", f"answers, {count_text(found, 'instance')}, host keys of grade {grade}"
-    )
+        return [_silent(f"provider {name}")]
+    except errors.ProviderAuthError as error:
+        return [Check(f"provider {name}", error.message, _new_key_fix(name, source))]
+    except errors.TowlineError as error:
+        return [_bad(f"provider {name}", error)]
+    answers = f"answers, {count_text(count, 'instance')}"
+    if not keys_of(name):
+        grade = provider.features.host_key_grade
+        return [Check(f"provider {name}", f"{answers}, host keys of grade {grade}")]
+    keys = "".join(f", {field.replace('_', ' ')} from {one}" for field, one in source.items())
+    return [
+        Check(f"provider {name}", answers + keys),
+        *await _account(name, provider),
+        Check(f"{name} safety", ", ".join(safety_words(provider.features))),
+    ]
+
+
+async def _account(name: str, provider: Provider) -> list[Check]:
+    """What the provider's own look at the account found: project, network, payment, stock."""
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            findings = await provider.check()
+    except TimeoutError:
+        return [_silent(f"{name} account")]
+    except errors.TowlineError as error:
+        return [_bad(f"{name} account", error)]
+    return [Check(f"{name} {one.name}", one.message, one.fix) for one in findings]
+
+
+def _new_key_fix(name: str, source: dict[str, str]) -> str:
+    """Where the key that was refused can be replaced."""
+    variables = [one for one in source.values() if one in keys_of(name).values()]
+    if variables:
+        return f"export {' and '.join(variables)} with a valid key, or unset it"
+    return f"make a new key in {name}'s console, then `towline login {name}`"
+
+
+def _silent(what: str) -> Check:
+    message = f"no answer within {_ANSWER_S:.0f} s"
+    return Check(what, message, "check the network, then try again")
+
+
+def _bad(what: str, error: errors.TowlineError) -> Check:
+    return Check(what, error.message, error.hint or _USUAL_FIX)

@@ -27,6 +27,7 @@ _COMMANDS = {
             "List the trainings that need no script; show one's settings or source.",
         ),
         "demo": ("run", "Train a real small model on this machine, with no account."),
+        "schema": ("show", "Print the JSON Schema of towline.yaml."),
     },
     "Look": {
         "ls": ("show", "List the runs, the newest first."),
@@ -50,9 +51,11 @@ _COMMANDS = {
         "fetch": ("reach", "Download files from a run's live instance."),
         "ssh": ("reach", "Open a shell on a run's instance, or run a command there."),
     },
-    "This machine": {
-        "doctor": ("doctor", "Check this machine; one line and one fix each."),
-        "schema": ("show", "Print the JSON Schema of towline.yaml."),
+    "Accounts": {
+        "offers": ("offers", "Show what all accounts offer now, the best first."),
+        "login": ("login", "Store a provider's key, once the provider has accepted it."),
+        "logout": ("login", "Remove a provider's stored key."),
+        "doctor": ("doctor", "Check this machine and the accounts; one line and one fix each."),
     },
 }
 _HIDDEN = {"drive": "drive"}

@@ -13,6 +13,7 @@ from towline.cli.common import (
     opened,
     path_text,
     run_argument,
+    terminal_width,
 )
 from towline.cli.text import Out, table
 
@@ -38,7 +39,7 @@ def ls(out: Out) -> None:
             return
         head = ["NAME", "ID", "STATE", "STEP", "AGE", "COST", "MODEL, ERROR OR PROGRESS"]
         rows = [head, *(_row(towline, run, status) for run, status in runs)]
-        out.lines(table(rows, _width(out)))
+        out.lines(table(rows, terminal_width(out)))
 
 
 def _row(towline: Towline, run: RunRecord, status: dict[str, Any]) -> list[str]:
@@ -75,14 +76,6 @@ def _state_text(towline: Towline, run: RunRecord) -> str:
         return str(run.state)
     wish = f", {run.wish} wished" if run.wish else ""
     return f"active{wish}" if towline.store.driver(run.id) else f"active, no driver{wish}"
-
-
-def _width(out: Out) -> int | None:
-    if not out.is_terminal:
-        return None
-    import shutil  # noqa: PLC0415
-
-    return shutil.get_terminal_size().columns
 
 
 # -- status ---------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from towline.core.offers import fits
 from towline.core.task import Resources
 from towline.errors import CredentialsError, SpecError
 from towline.ports import Clock, Finding, Memo
+from towline.providers import keys_of
 from towline.providers.settings import require_known
 
 #: settings that every driver knows; a driver's own stand in `Driver.SETTINGS`
@@ -52,7 +53,9 @@ class Account:
         value = self.keys.get(field_name)
         if not value:
             message = f"there is no {field_name.replace('_', ' ')} for {self.name}"
-            raise CredentialsError(message, hint=f"`towline login {self.name}` stores it")
+            variables = ", ".join(keys_of(self.name).values())
+            hint = f"`towline login {self.name}` stores it, or export {variables}"
+            raise CredentialsError(message, hint=hint)
         return value
 
     def text(self, name: str, default: str) -> str:
