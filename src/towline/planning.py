@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from towline.core.instance import Address, Features, Offer, RunId
 from towline.core.manifest import Manifest, shown
+from towline.core.offers import Outlook, offer_data
 from towline.core.task import TaskSpec
 from towline.line import Line
 from towline.ports import Clock, Dialer
@@ -73,6 +74,7 @@ async def plan(
     weight = _weight(list(scans.values()), estimates)
     seconds = weight["sent_bytes"] / way.bytes_per_s + _TRIPS * (way.rtt_s or 0.0)
     price = offers[0].price_usd_per_h
+    outlook = Outlook(upload_bytes=weight["sent_bytes"], upload_bytes_per_s=way.bytes_per_s)
     return {
         "send": [_sent(name, found) for name, found in scans.items()],
         "skipped": [
@@ -83,17 +85,12 @@ async def plan(
         **weight,
         "uplink": asdict(way),
         "upload": {"seconds": round(seconds, 1), "cost_usd": round(seconds / _S_PER_H * price, 4)},
-        "offers": [_offer(offer) for offer in offers],
+        "offers": [offer_data(offer, outlook) for offer in offers],
         "cost": {
             "projected_usd": task.limits.ceiling_usd(price),
             "cap_usd": task.limits.max_cost,
         },
-        "safety": {
-            "host_key_grade": features.host_key_grade,
-            "rented": features.rented,
-            "ends_itself": features.end_self_argv is not None,
-            "console_url": features.console_url,
-        },
+        "safety": features.data(),
     }
 
 
@@ -132,13 +129,3 @@ def _largest(manifest: Manifest) -> list[dict[str, Any]]:
         {"path": shown(top), "files": files[top], "bytes": size}
         for top, size in sizes.most_common(_LARGEST)
     ]
-
-
-def _offer(offer: Offer) -> dict[str, Any]:
-    return {
-        "provider": offer.provider,
-        "type": offer.type,
-        "gpu": offer.gpu,
-        "region": offer.region,
-        "price_usd_per_hour": offer.price_usd_per_h,
-    }

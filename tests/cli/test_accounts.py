@@ -13,7 +13,7 @@ from clouds import lambda_cloud as fake
 
 from towline import errors
 from towline.cli import doctor as doctor_module
-from towline.cli.accounts import safety_data, safety_short, safety_words
+from towline.cli.accounts import safety_short, safety_words
 from towline.core.instance import Features
 from towline.core.redact import MASK
 from towline.ports import Finding
@@ -589,7 +589,7 @@ def test_the_safety_is_said_as_it_is(features, short, words):
 def test_the_safety_as_data_leaves_nothing_out_that_is_safety():
     other = {"sole_owner", "settle_s", "containers", "password_login", "boot_s", "end_self_argv"}
     fields = {field.name for field in dataclasses.fields(Features)}
-    assert set(safety_data(Features(host_key_grade="B"))) - {"ends_itself"} == fields - other
+    assert set(Features(host_key_grade="B").data()) - {"ends_itself"} == fields - other
 
 
 @pytest.mark.parametrize("grade", ["A", "B", "C", "U"])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -33,22 +33,6 @@ def require_provider(name: str) -> None:
     from towline.providers.settings import require_known  # noqa: PLC0415
 
     require_known(name, names(), "PROVIDER", "provider")
-
-
-def safety_data(features: Features) -> dict[str, Any]:
-    """The safety a provider offers, as `--json` shows it."""
-    return {
-        "host_key_grade": features.host_key_grade,
-        "rented": features.rented,
-        "user_data": features.user_data,
-        "tags": features.tags,
-        "idempotency_key": features.idempotency_key,
-        "server_ttl": features.server_ttl,
-        "ends_itself": features.end_self_argv is not None,
-        "powered_off_bills": features.powered_off_bills,
-        "spot": features.spot,
-        "console_url": features.console_url,
-    }
 
 
 def safety_words(features: Features) -> list[str]:

@@ -21,7 +21,9 @@ _OPTIONS = (
     click.argument("target", required=False, metavar="[DATASET or FOLDER]"),
     click.option("-f", "--file", metavar="FILE", help="Task file; default ./towline.yaml."),
     click.option("--framework", metavar="F", help="Framework of the recipe."),
-    click.option("--provider", metavar="P", help="Where to rent: local, ssh."),
+    click.option(
+        "--provider", metavar="P", help="Where to rent: one, several with commas, or any."
+    ),
     click.option("--host", metavar="USER@ADDR[:PORT]", help="Your own machine, for provider ssh."),
     click.option("--identity", metavar="FILE", help="Private key to log in there with."),
     click.option("--known-hosts", metavar="FILE", help="Host keys you trust; ~/.ssh/known_hosts."),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towline import errors
-from towline.cli.accounts import require_provider, safety_data, safety_short
+from towline.cli.accounts import require_provider, safety_short
 from towline.cli.common import json_option, opened, terminal_width
 from towline.cli.text import Out, table
 
@@ -120,27 +120,11 @@ def _ranked(found: list[Offer], max_price: float | None) -> list[Offer]:
 
 
 def _data(found: _Found) -> dict[str, Any]:
-    from towline.core.offers import Outlook, projected_usd  # noqa: PLC0415
+    from towline.core.offers import offer_data  # noqa: PLC0415
 
     return {
         "offers": [
-            {
-                "provider": one.provider,
-                "type": one.type,
-                "gpu": one.gpu,
-                "gpus": one.gpus,
-                "vram_gb": one.vram_gb,
-                "region": one.region,
-                "price_usd_per_hour": one.price_usd_per_h,
-                "available": one.available,
-                "spot": one.spot,
-                "boot_s": one.boot_s,
-                "net_mbit": one.net_mbit,
-                "traffic_usd_per_gb": one.traffic_usd_per_gb,
-                "storage_usd_per_hour": one.storage_usd_per_h,
-                "projected_usd": round(projected_usd(one, Outlook()), 4),
-                "safety": safety_data(found.features[one.provider]),
-            }
+            offer_data(one) | {"safety": found.features[one.provider].data()}
             for one in found.offers
         ],
         "unreachable": [

@@ -135,9 +135,16 @@ def _offer_lines(offers: list[dict[str, Any]]) -> list[str]:
 
 
 def _offer_text(offer: dict[str, Any]) -> str:
-    words = [offer[key] for key in ("provider", "type", "gpu", "region") if offer[key]]
+    words = [offer["provider"], offer["type"], _gpu_text(offer), offer["region"]]
     price = offer["price_usd_per_hour"]
-    return f"{' '.join(words)} ({f'{usd_text(price)}/h' if price else 'free'})"
+    cost = f"{usd_text(price)}/h, {usd_text(offer['projected_usd'])} with an hour's training"
+    stock = "" if offer["available"] or not price else ", stock not known"
+    return f"{' '.join(word for word in words if word)} ({cost if price else 'free'}{stock})"
+
+
+def _gpu_text(offer: dict[str, Any]) -> str | None:
+    memory = f" {offer['vram_gb']:.0f} GB" if offer["vram_gb"] else ""
+    return f"{offer['gpus']} x {offer['gpu']}{memory}" if offer["gpu"] else None
 
 
 def _cost_text(found: dict[str, Any]) -> str:
@@ -155,10 +162,21 @@ def _safety_lines(safety: dict[str, Any]) -> list[str]:
         lines.append(
             "your own machine: nothing bills; the training is ended when nobody comes back"
         )
-    elif safety["ends_itself"]:
-        lines.append("the instance ends itself when nobody comes back")
     else:
-        lines.append("the instance can't end itself: when nobody comes back, `towline gc` must")
+        lines += _lifetime_lines(safety)
     if safety["console_url"]:
         lines.append(f"console: {safety['console_url']}")
+    return lines
+
+
+def _lifetime_lines(safety: dict[str, Any]) -> list[str]:
+    """Who ends an instance that nobody comes back for."""
+    if safety["server_ttl"]:
+        return ["the provider itself ends the instance when the task's limits are over"]
+    if safety["ends_itself"]:
+        return ["the instance ends itself when nobody comes back"]
+    lines = ["the instance can't end itself: when nobody comes back, `towline gc` must"]
+    if safety["powered_off_bills"] is not False:
+        known = "bills" if safety["powered_off_bills"] else "may bill"
+        lines.append(f"one that is powered off {known} all the same")
     return lines

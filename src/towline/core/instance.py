@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 import hashlib
 from dataclasses import dataclass, field
-from typing import NewType
+from typing import Any, NewType
 
 RunId = NewType("RunId", str)
 InstanceId = NewType("InstanceId", str)
@@ -195,3 +195,18 @@ class Features:
     spot: bool = False
     password_login: bool = False  # a password must be set at create; connect switches it off
     boot_s: float = 180.0  # from create to SSH, usually, where the offer does not say
+
+    def data(self) -> dict[str, Any]:
+        """The safety as `--json` shows it."""
+        return {
+            "host_key_grade": self.host_key_grade,
+            "rented": self.rented,
+            "user_data": self.user_data,
+            "tags": self.tags,
+            "idempotency_key": self.idempotency_key,
+            "server_ttl": self.server_ttl,
+            "ends_itself": self.end_self_argv is not None,
+            "powered_off_bills": self.powered_off_bills,
+            "spot": self.spot,
+            "console_url": self.console_url,
+        }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 from towline.core import gpu
 from towline.core.instance import Offer
@@ -72,3 +73,23 @@ def fits(offer: Offer, wanted_gpu: str | None, region: str, *, spot: bool) -> bo
     need, count = gpu.parse_need(wanted_gpu)
     has = None if offer.gpu is None else gpu.Gpu(offer.gpu, offer.vram_gb)
     return has is not None and has.fits(need) and offer.gpus == count
+
+
+def offer_data(offer: Offer, outlook: Outlook | None = None) -> dict[str, Any]:
+    """An offer as `--json` shows it, with what a run on it would cost in all."""
+    return {
+        "provider": offer.provider,
+        "type": offer.type,
+        "gpu": offer.gpu,
+        "gpus": offer.gpus,
+        "vram_gb": offer.vram_gb,
+        "region": offer.region,
+        "price_usd_per_hour": offer.price_usd_per_h,
+        "available": offer.available,
+        "spot": offer.spot,
+        "boot_s": offer.boot_s,
+        "net_mbit": offer.net_mbit,
+        "traffic_usd_per_gb": offer.traffic_usd_per_gb,
+        "storage_usd_per_hour": offer.storage_usd_per_h,
+        "projected_usd": round(projected_usd(offer, outlook or Outlook()), 4),
+    }
