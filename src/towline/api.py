@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
@@ -13,25 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from towline import errors, planning, receipt, recover, runner, starting, taskfile, visit
+from towline.accounts import Accounts
 from towline.clock import RealClock
 from towline.context import Context
 from towline.core.instance import Offer, RunId
-from towline.core.offers import Outlook, rank
+from towline.core.offers import Outlook
 from towline.core.redact import Redactor
 from towline.core.run import RunRecord, RunState, StepName, Wish, done_steps
 from towline.core.task import TaskSpec
-from towline.credentials import Credentials
 from towline.home import Home, RunFiles, load_config
 from towline.line import Line
-from towline.market import ask
 from towline.ports import Provider
 from towline.starting import Checked, provider_names, secrets_of
 from towline.store.journal import Event, LedgerRow, Store
 
 _POLL_S = 0.1
-#: a release that failed is tried again by later commands, but not by each of a burst
-_RETRY_RELEASE_S = 30.0
-_IN_PASSING_S = 20.0
 #: between two drivers of a run, the one that detaches and the one that takes over, nobody drives
 HANDOVER_S = 3.0
 
@@ -50,9 +45,9 @@ class Towline:
         self.home.prepare()
         self.config = load_config() if config is None else config
         self.redactor = Redactor()
-        self.credentials = Credentials(self.home.path, self.redactor)
         self.clock = RealClock()
         self.store = Store(self.home.database, self.redactor, self.clock)
+        self.accounts = Accounts(self.home.path, self.config, self.redactor, self.clock, self.store)
 
     def close(self) -> None:
         """Close the journal."""
@@ -60,29 +55,13 @@ class Towline:
 
     # -- starting -------------------------------------------------------------------------------
 
-    async def quote(self, task: TaskSpec, outlook: Outlook | None = None) -> list[Offer]:
-        """Offers for the task from all the accounts it may rent from, the best first.
-
-        Raises:
-            NoCapacity: None fits.
-            TowlineError: No account answered.
-        """
-        names = self.provider_names(task)
-        market = await ask({name: self.provider(name) for name in names}, task.resources)
-        offers = rank(market.offers, task.resources.max_price_per_hour, outlook)
-        for failure in market.failures.values():
-            if not offers:
-                raise failure
-        if not offers:
-            raise errors.NoCapacity(
-                f"{', '.join(names)}: no offer that fits the task",
-                hint="raise max_price_per_hour, or ask for another GPU or region",
-            )
-        return offers
-
     def provider_names(self, task: TaskSpec) -> list[str]:
         """The providers that a task may rent from; see `starting.provider_names`."""
-        return provider_names(task, self.accounts)
+        return provider_names(task, self.accounts.names)
+
+    async def quote(self, task: TaskSpec, outlook: Outlook | None = None) -> list[Offer]:
+        """Offers for the task, the best first; see `Accounts.quote`."""
+        return await self.accounts.quote(self.provider_names(task), task.resources, outlook)
 
     def start(self, task: TaskSpec, base: Path, results_root: Path | None = None) -> RunRecord:
         """Check everything that can be checked before money is spent, then store a new run.
@@ -182,38 +161,9 @@ class Towline:
             new_key_pair=new_key_pair,
         )
 
-    def provider(self, name: str, keys: Mapping[str, str] | None = None) -> Provider:
-        """The provider of this name with its settings and, unless given here, the account's keys.
-
-        Raises:
-            SpecError: There is none, or its settings are wrong.
-            CredentialsError: A key is missing or can't be read.
-        """
-        from towline.providers import keys_of, make  # noqa: PLC0415
-        from towline.ssh.client import SshDialer  # noqa: PLC0415
-
-        return make(
-            name,
-            home=self.home.path,
-            settings=(self.config.get("providers") or {}).get(name) or {},
-            keys=self.credentials.find(name, keys_of(name)) if keys is None else keys,
-            dialer=SshDialer(),
-            clock=self.clock,
-        )
-
-    def accounts(self) -> list[str]:
-        """Names of the clouds that can be used: all keys are known, or config.yaml names a cloud
-        whose library finds credentials by itself.
-
-        Raises:
-            CredentialsError: The stored keys can't be read.
-        """
-        from towline.providers import CLOUDS, keys_of, names  # noqa: PLC0415
-
-        configured = self.config.get("providers") or {}
-        own = {name for name, cloud in CLOUDS.items() if cloud.keyless and name in configured}
-        usable = own.union(self.credentials.complete({name: keys_of(name) for name in names()}))
-        return [name for name in names() if name in usable]
+    def provider(self, name: str) -> Provider:
+        """The provider of this name; see `Accounts.provider`."""
+        return self.accounts.provider(name)
 
     # -- ending ---------------------------------------------------------------------------------
 
@@ -242,34 +192,10 @@ class Towline:
                 still_open.append((self.store.run(run.id), error))
         return still_open
 
-    def releases_due(self) -> list[RunRecord]:
-        """Runs of which only the proof of their end is missing, and that nobody tried of late."""
-        before = self.clock.now() - _RETRY_RELEASE_S
-        return [
-            run
-            for run in recover.unreleased(self.store)
-            if all(
-                one.started_at < before
-                for one in self.store.attempts(run.id)
-                if one.step is StepName.RELEASE
-            )
-        ]
-
-    async def sweep_in_passing(self) -> dict[str, Any]:
-        """A sweep that does not hold up the command that makes it for long."""
-        try:
-            async with asyncio.timeout(_IN_PASSING_S):
-                return await self.sweep(dry_run=False)
-        except TimeoutError:
-            hint = "`towline gc` sweeps them for as long as it takes"
-            error = f"the accounts could not be swept within {_IN_PASSING_S:.0f} s"
-            silent = {"provider": "all", "error": error, "hint": hint}
-            return {key: [] for key in recover.KEYS} | {"unreachable": [silent]}
-
     async def gc(self, *, dry_run: bool) -> dict[str, Any]:
         """Sweep every account in use for what carries our tag and no active run claims."""
         unproven = [] if dry_run else await self.retry_releases()
-        found = await self.sweep(dry_run=dry_run)
+        found = await self.accounts.sweep(dry_run=dry_run)
         found["failed"] += [
             _open_row(row) | {"error": error.message, "hint": error.hint}
             for run, error in unproven
@@ -277,33 +203,6 @@ class Towline:
             if row.gone_at is None
         ]
         return found
-
-    async def sweep(self, *, dry_run: bool) -> dict[str, Any]:
-        """The account's half of `gc`; see `recover.sweep`."""
-        providers: dict[str, Provider] = {}
-        failed: dict[str, errors.TowlineError] = {}
-        names = set(self.providers_in_use())
-        try:
-            names |= set(self.accounts())
-        except errors.CredentialsError as error:  # what is known by other ways is still swept
-            failed["accounts"] = error
-        for name in sorted(names):
-            try:
-                providers[name] = self.provider(name)
-            except errors.TowlineError as error:  # its key is gone, or a setting is wrong
-                failed[name] = error
-        found = await recover.sweep(self.store, providers, self.clock, dry_run=dry_run)
-        found["unreachable"] += [
-            {"provider": name, "error": error.message, "hint": error.hint}
-            for name, error in failed.items()
-        ]
-        return found
-
-    def providers_in_use(self) -> list[str]:
-        """Names of the providers that are configured or were rented from, and `local`."""
-        configured = set(self.config.get("providers") or {})
-        used = {row.provider for row in self.store.ledger()}
-        return sorted(configured | used | {"local"})
 
     # -- looking --------------------------------------------------------------------------------
 

@@ -35,8 +35,23 @@ def unreleased(store: Store) -> list[RunRecord]:
     ]
 
 
+#: a release that failed is tried again by later commands, but not by each of a burst
+_RETRY_RELEASE_S = 30.0
 _ANSWER_S = 60.0  # for one account's list; ending what is found takes as long as it takes
 KEYS = ("orphans", "claimed", "foreign", "unreachable", "ended", "failed")
+
+
+def due(store: Store, now: float) -> list[RunRecord]:
+    """Of the unreleased runs those that nobody tried to release of late."""
+    return [
+        run
+        for run in unreleased(store)
+        if all(
+            one.started_at < now - _RETRY_RELEASE_S
+            for one in store.attempts(run.id)
+            if one.step is StepName.RELEASE
+        )
+    ]
 
 
 async def sweep(

@@ -9,6 +9,7 @@ import pytest
 
 from tests.contracts.test_ssh import SSHD, serving
 from towline.cli import plan as plan_module
+from towline.core.instance import Features
 
 PLAN = {
     "send": None, "skipped": None, "files": None, "bytes": None, "sent_bytes": None, "ratio": None,
@@ -16,7 +17,7 @@ PLAN = {
     "uplink": {"bytes_per_s", "source", "host", "connections", "rtt_s"},
     "upload": {"seconds", "cost_usd"},
     "cost": {"projected_usd", "cap_usd"},
-    "safety": {"host_key_grade", "rented", "ends_itself", "console_url"},
+    "safety": set(Features(host_key_grade="A").data()),
 }  # fmt: skip
 TASK = "name: noop\ncode: .\ndataset: data\ncommand: python3 train.py\n"
 MB = 1_000_000
@@ -79,8 +80,8 @@ def test_the_plan_for_people(project):
     assert found["Uplink"] == ["1.6 Mbit/s, as given"]
     assert re.fullmatch(r"about 3\.0 s, \$0\.015 of the instance's time", found["Upload"][0])
     assert found["Offers"] == [
-        "local small ($18.00/h), the first to be tried",
-        "local big ($36.00/h)",
+        "local small ($18.00/h, $18.02 with an hour's training), the first to be tried",
+        "local big ($36.00/h, $36.03 with an hour's training)",
     ]
     assert found["Cost"] == ["$36.00 at most, by the task's limits"]
     assert "grade A" in found["Safety"][0]
@@ -185,7 +186,7 @@ def test_a_host_that_does_not_answer_is_5_and_the_plan_without_it_is_named(lapto
 )
 @pytest.mark.parametrize("grade", ["A", "B", "C", "U"])
 def test_the_safety_of_a_provider_is_said_as_it_is(grade, safety, said):
-    plain = {"host_key_grade": grade, "rented": True, "ends_itself": False, "console_url": None}
+    plain = Features(host_key_grade=grade).data()
     lines = plan_module._safety_lines(plain | safety)
     assert f"grade {grade}" in lines[0]
     assert said in "\n".join(lines)
@@ -220,9 +221,7 @@ def test_with_a_host_the_uplink_is_measured_and_nothing_left_there(project, sshd
     assert way["bytes_per_s"] > MB
     assert way["connections"] >= 1
     assert 0 < way["rtt_s"] < 0.5
-    assert found["safety"] == {
-        "host_key_grade": "U", "rented": False, "ends_itself": False, "console_url": None,
-    }  # fmt: skip
+    assert found["safety"] == Features(host_key_grade="U", rented=False).data()
     project.wait_until(lambda: not children(sshd))
     assert list(sshd.home.iterdir()) == []
     assert not (project.home / "ssh").exists()

@@ -215,7 +215,7 @@ def test_an_instance_outlives_the_kill_of_its_makers_process_group(here):
 def test_a_maker_killed_before_the_start_leaves_a_dead_instance_with_its_tag(here):
     async def scenario():
         tag = fresh_tag()
-        ran = here.python("local._launch = die\n" + textwrap.dedent(CREATE.format(tag=tag)))
+        ran = here.python("local.launch = die\n" + textwrap.dedent(CREATE.format(tag=tag)))
         assert ran.returncode == -signal.SIGKILL, ran.stderr
         (made,) = await here.provider().list_tagged()
         assert (made.tag, made.status) == (tag, InstanceStatus.DEAD)

@@ -46,7 +46,9 @@ def opened(out: Out, *, retries: bool = True) -> Iterator[Towline]:
 
 def _retry_releases(out: Out, towline: Towline) -> None:
     """Start a background driver for each run of which only the proof of its end is missing."""
-    for run in towline.releases_due():
+    from towline import recover  # noqa: PLC0415 - `--help` needs none of it
+
+    for run in recover.due(towline.store, towline.clock.now()):
         from towline.cli.background import in_background  # noqa: PLC0415 - rarely needed
 
         in_background(towline, run.id).returncode = 0  # it outlives us, and Python need not warn
@@ -59,7 +61,7 @@ def _retry_releases(out: Out, towline: Towline) -> None:
 
 def sweep_first(out: Out, towline: Towline) -> None:
     """End what earlier runs left at any account, before more is rented; say only what matters."""
-    found = asyncio.run(towline.sweep_in_passing())
+    found = asyncio.run(towline.accounts.sweep_in_passing())
     for row in found["ended"]:
         out.line(f"Ended what an earlier run had left: {row['kind']} {row['id']}: {row['proof']}")
     for row in found["failed"]:

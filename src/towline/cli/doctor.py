@@ -154,9 +154,9 @@ def _providers(out: Out) -> Iterator[Check]:
         return  # said above
     try:
         out.redactor = towline.redactor
-        names = set(towline.providers_in_use())
+        names = set(towline.accounts.in_use())
         try:
-            names |= set(towline.accounts())
+            names |= set(towline.accounts.names())
         except errors.CredentialsError as error:
             yield _bad("keys", error)
         yield from _looked_at(towline, sorted(names))
@@ -183,7 +183,7 @@ def _looked_at(towline: Towline, names: list[str]) -> Iterator[Check]:
 
 async def _ask(towline: Towline, name: str, provider: Provider) -> list[Check]:
     """First the list of what is there: key, network and settings in one question."""
-    source = towline.credentials.where(name, keys_of(name))
+    source = towline.accounts.credentials.where(name, keys_of(name))
     try:
         async with asyncio.timeout(_ANSWER_S):
             count = len(await provider.list_tagged())

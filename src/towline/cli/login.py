@@ -38,13 +38,13 @@ def login(out: Out, provider: str, *, piped: bool, unchecked: bool) -> int:
         out.line(f"{provider} needs no key")
         return 0
     with opened(out) as towline:
-        towline.credentials.known()  # a file that can't be used is said before anybody types
+        towline.accounts.credentials.known()  # a file that can't be used is said before anybody types
         values = _values(out, provider, list(fields), piped=piped)
         for value in values.values():
             towline.redactor.add(value)
         if not unchecked:
             _check(out, towline, provider, values)
-        out.line(f"stored in {towline.credentials.store(provider, values)}")
+        out.line(f"stored in {towline.accounts.credentials.store(provider, values)}")
         if set_ones := _exported(fields):
             out.line(f"{' and '.join(set_ones)} in the environment still wins over it")
     return 0
@@ -59,12 +59,12 @@ def logout(out: Out, provider: str, *, yes: bool) -> int:
     from towline.providers import keys_of  # noqa: PLC0415 - `--help` needs none of it
 
     with opened(out, retries=False) as towline:
-        if provider not in towline.credentials.known():  # or else its package may be gone
+        if provider not in towline.accounts.credentials.known():  # or else its package may be gone
             require_provider(provider)
         if not yes and not _is_sure(out, towline, provider):
             out.line("the key stays")
             return 0
-        was_there = towline.credentials.forget(provider)
+        was_there = towline.accounts.credentials.forget(provider)
         out.line("removed" if was_there else f"no key of {provider} is stored")
         if set_ones := _exported(keys_of(provider)):
             out.line(f"{' and '.join(set_ones)} in the environment is still used")
@@ -141,7 +141,7 @@ def _check(out: Out, towline: Towline, name: str, values: Mapping[str, str]) -> 
         TowlineError: It could not be asked.
     """
     try:
-        count = asyncio.run(_count(towline.provider(name, values)))
+        count = asyncio.run(_count(towline.accounts.provider(name, values)))
     except errors.ProviderAuthError as error:
         message = f"nothing was stored, for {name} refuses this key: {error.message}"
         raise errors.CredentialsError(message, hint=_new_key(name)) from error

@@ -83,7 +83,7 @@ def _accounts(towline: Towline) -> list[str]:
     """The accounts there are, at least one."""
     from towline.providers import CLOUDS  # noqa: PLC0415 - `--help` needs none of it
 
-    names = towline.accounts()
+    names = towline.accounts.names()
     if not names:
         hint = f"`towline login PROVIDER` adds one, of: {', '.join(CLOUDS)}"
         raise errors.CredentialsError("no account is known yet", hint=hint)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shlex
 import shutil
 import socket
 import subprocess
@@ -36,23 +35,14 @@ from towline.core.task import Resources
 from towline.core.units import count_text
 from towline.ports import Clock, Finding
 from towline.providers.account import OnlyInstances
-from towline.providers.local_box import MARK, Box, box_of, new_id, remove_tree, tag_of
-from towline.providers.local_env import instance_environment
+from towline.providers.local_box import Box, box_of, new_id, remove_tree, tag_of
+from towline.providers.local_make import END_COMMAND, USER, furnish, launch
 from towline.providers.local_settings import LocalSettings
 from towline.providers.statefile import write_state
 
-USER = "towline"
-END_COMMAND = "towline-end-instance"
 _LATE_S = 2.0
 _SOCKET_PATH_LIMIT = 60  # bytes of a folder in which sockets of tmux and multiprocessing still fit
 _ABANDONED_S = 600.0
-_LAUNCH = '"$@" </dev/null >/dev/null 2>>"$0" &'
-_END_SCRIPT = """\
-#!/bin/sh
-# Ends this instance and every process in it. It runs from outside: without the mark.
-unset {mark}
-exec env PYTHONPATH={source} {python} -P -m towline.providers.local_server --end {folder}
-"""
 
 
 class LocalProvider(OnlyInstances):
@@ -85,7 +75,7 @@ class LocalProvider(OnlyInstances):
     async def offers(self, need: Resources) -> list[Offer]:  # noqa: ARG002 - it has what it has
         """List the settings' offers; what this machine has is what every one of them has."""
         return [
-            Offer(provider=self.name, type=kind, price_usd_per_h=price)
+            Offer(provider=self.name, type=kind, price_usd_per_h=price, available=True, boot_s=0.0)
             for kind, price in self._settings.offers
         ]
 
@@ -175,9 +165,9 @@ class LocalProvider(OnlyInstances):
                 # bound and not listening: it refuses connections, and nobody else can take it
                 reserved.bind(self._listen)
                 state = self._state(box, offer, order.tag, reserved.getsockname(), late=late)
-                _furnish(draft, box, state, order)
+                furnish(draft, box, state, order)
                 draft.folder.rename(box.folder)
-                _launch(box, Path(state["runtime"]), [lock, reserved.fileno()])
+                launch(box, Path(state["runtime"]), [lock, reserved.fileno()])
         except (OSError, subprocess.SubprocessError) as error:
             remove_tree(draft.folder)
             if box.folder.exists():  # without a server it is dead, and found by its tag
@@ -266,62 +256,3 @@ def _refuse(fault: str | None, offer: Offer) -> None:
             raise errors.ProviderError("injected fault: refused")
         case _:
             return
-
-
-def _furnish(draft: Box, box: Box, state: dict[str, Any], order: Order) -> None:
-    """Fill the draft's folder with what the instance finds at its final place."""
-    import asyncssh  # noqa: PLC0415 - 0.2 s, when it is needed only
-
-    host_key = (
-        asyncssh.import_private_key(order.host_key)
-        if order.host_key
-        else asyncssh.generate_private_key("ssh-ed25519", comment=box.id)
-    )
-    state["host_key"] = host_key.export_public_key().decode().strip()
-    draft.host_key.touch(mode=0o600)
-    draft.host_key.write_bytes(host_key.export_private_key())
-    draft.home.mkdir()
-    draft.authorized_keys.parent.mkdir(mode=0o700)
-    draft.authorized_keys.write_text(order.public_key.strip() + "\n")
-    draft.bin.mkdir()
-    # the interpreter itself: not a virtual environment's, and not a version switcher's front
-    (draft.bin / "python3").symlink_to(os.path.realpath(_base_python()))
-    script = draft.bin / END_COMMAND
-    script.write_text(
-        _END_SCRIPT.format(
-            mark=MARK,
-            source=shlex.quote(_source_folder()),
-            python=shlex.quote(sys.executable),
-            folder=shlex.quote(str(box.folder)),
-        )
-    )
-    script.chmod(0o755)
-    write_state(draft.state_file, state)
-
-
-def _launch(box: Box, runtime: Path, fds: list[int]) -> None:
-    """Start the server away from us: own session, and no child of ours that we would have to reap.
-
-    It inherits the lock, which is thus held without a gap, and the reserved port.
-    """
-    env = instance_environment(os.environ, home=box.home, bin_folder=box.bin, runtime=runtime)
-    argv = [sys.executable, "-P", "-m", "towline.providers.local_server", str(box.folder)]
-    argv += [str(fd) for fd in fds]
-    subprocess.run(
-        ["/bin/sh", "-c", _LAUNCH, str(box.log), *argv],
-        cwd="/",
-        env=env | {MARK: box.id, "PYTHONPATH": _source_folder(), "USER": USER, "LOGNAME": USER},
-        pass_fds=fds,
-        start_new_session=True,
-        stdin=subprocess.DEVNULL,
-        check=True,
-        timeout=30,
-    )
-
-
-def _base_python() -> str:
-    return getattr(sys, "_base_executable", None) or sys.executable
-
-
-def _source_folder() -> str:
-    return str(Path(__file__).parents[2])

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shlex
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, cast
@@ -21,6 +21,7 @@ from towline import errors
 from towline.core.instance import Address
 from towline.ports import Banner, Completed
 from towline.ssh.flow import Clear
+from towline.ssh.mapping import mapped, plain, sftp_error
 
 # asyncssh is fastest with aes-gcm (measured: docs/design/line.md)
 _CIPHERS = (
@@ -48,7 +49,7 @@ class SshDialer:
         except TimeoutError:
             return Banner(accepts=False, text="", detail=f"no answer within {timeout_s:g} s")
         except OSError as error:
-            return Banner(accepts=False, text="", detail=_plain(error))
+            return Banner(accepts=False, text="", detail=plain(error))
         try:
             async with asyncio.timeout(timeout_s):
                 return await _read_banner(reader)
@@ -61,22 +62,14 @@ class SshDialer:
             writer.close()
 
     async def host_key(self, address: Address, timeout_s: float) -> str:
-        """Ask for the host key; see the port.
-
-        Raises:
-            ConnectionLost: It could not be asked.
-        """
-        with _mapped(address):
-            async with asyncio.timeout(timeout_s):
-                key = await asyncssh.get_server_host_key(address.host, address.port, config=[])
-        if key is None:
-            raise errors.ConnectionLost(f"{address.host} shows no host key")
+        """Ask for the host key; see the port."""
+        key = await _shown_key(address, timeout_s)
         return key.export_public_key().decode().strip()
 
     async def dial(self, address: Address, private_key: str | None, timeout_s: float) -> SshRemote:
         """Log in; see the port."""
         options = await _identity(address, private_key, timeout_s)
-        with _mapped(address):
+        with mapped(address):
             async with asyncio.timeout(timeout_s):
                 connection = await asyncssh.connect(
                     address.host,
@@ -118,7 +111,7 @@ class SshRemote:
 
     async def open(self, argv: list[str]) -> SshChannel:
         """Start a command; see the port."""
-        with _mapped(self._address):
+        with mapped(self._address):
             writer, reader, stderr = await self._connection.open_session(
                 shlex.join(argv), encoding=None, window=_WINDOW_BYTES
             )
@@ -128,7 +121,7 @@ class SshRemote:
         self, local_path: str, remote_path: str, progress: Callable[[int], None]
     ) -> None:
         """Copy one file over SFTP; see the port."""
-        with _mapped(self._address):
+        with mapped(self._address):
             async with self._sftp() as sftp:
                 await sftp.put(
                     local_path,
@@ -157,7 +150,7 @@ class SshRemote:
             try:
                 yield client
             except asyncssh.SFTPError as error:
-                raise _sftp_error(error) from error
+                raise sftp_error(error) from error
 
 
 class SshChannel:
@@ -181,14 +174,14 @@ class SshChannel:
 
     async def read(self, n: int) -> bytes:
         """Read up to n bytes; see the port."""
-        with _mapped(self._address):
+        with mapped(self._address):
             data: bytes = await self._reader.read(n)
             return data
 
     async def write(self, data: bytes) -> None:
         """Write all; see the port."""
         view = memoryview(data)
-        with _mapped(self._address):
+        with mapped(self._address):
             for at in range(0, len(view), _SLICE_BYTES):
                 await self._clear.wait()
                 self._writer.write(bytes(view[at : at + _SLICE_BYTES]))
@@ -196,12 +189,12 @@ class SshChannel:
 
     async def write_eof(self) -> None:
         """End stdin; see the port."""
-        with _mapped(self._address):
+        with mapped(self._address):
             self._writer.write_eof()
 
     async def wait(self) -> Completed:
         """Wait for the end; see the port."""
-        with _mapped(self._address):
+        with mapped(self._address):
             stdout: bytes = await self._reader.read()
             await self._draining
             await self._writer.channel.wait_closed()
@@ -264,11 +257,7 @@ async def _require_known(address: Address, known_hosts: Path, timeout_s: float) 
         raise errors.SpecError(f"{known_hosts} can't be read: {error}") from error
     if known is not None and any(known.match(address.host, "", address.port)[:2]):
         return
-    with _mapped(address):
-        async with asyncio.timeout(timeout_s):
-            key = await asyncssh.get_server_host_key(address.host, address.port, config=[])
-    if key is None:
-        raise errors.ConnectionLost(f"{address.host} shows no host key")
+    key = await _shown_key(address, timeout_s)
     shown = f"{key.get_algorithm()} {key.get_fingerprint()}"
     name = address.host if address.port == _SSH_PORT else f"[{address.host}]:{address.port}"
     message = f"{known_hosts} has no key for {name}; it shows {shown}"
@@ -280,44 +269,14 @@ async def _require_known(address: Address, known_hosts: Path, timeout_s: float) 
     raise errors.HostKeyUnknown(message, hint=hint)
 
 
-@contextlib.contextmanager
-def _mapped(address: Address) -> Iterator[None]:
-    """Turn asyncssh's and the system's exceptions into ours."""
-    try:
-        yield
-    except asyncssh.HostKeyNotVerifiable as error:
-        message = f"{address.host} answers with another host key than expected: {error.reason}"
-        hint = (
-            "nothing was sent. If the machine was set up anew, remove its old key with"
-            f" `ssh-keygen -R {address.host}`; else someone may be in between"
-        )
-        raise errors.HostKeyMismatch(message, hint=hint) from error
-    except asyncssh.PermissionDenied as error:
-        message = f"{address} refuses the login: {error.reason}"
-        hint = "check the user name and that the key is in the machine's authorized_keys"
-        raise errors.RemoteAuthError(message, hint=hint) from error
-    except TimeoutError as error:
-        raise errors.ConnectionLost(f"{address} did not answer in time") from error
-    except (asyncssh.Error, OSError) as error:
-        message = f"the connection to {address} broke: {_plain(error)}"
-        raise errors.ConnectionLost(message) from error
-
-
-def _plain(error: BaseException) -> str:
-    """Say an exception in a few words."""
-    if isinstance(error, ConnectionRefusedError):
-        return "the port refuses connections"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(getattr(error, "reason", "")) or str(error) or type(error).__name__
-
-
-def _sftp_error(error: asyncssh.SFTPError) -> errors.TowlineError:
-    if error.code in (asyncssh.FX_NO_SPACE_ON_FILESYSTEM, asyncssh.FX_QUOTA_EXCEEDED):
-        return errors.RemoteDiskFull(f"the instance has no room left: {error.reason}")
-    if error.code in (asyncssh.FX_CONNECTION_LOST, asyncssh.FX_NO_CONNECTION):
-        return errors.ConnectionLost(f"the connection broke: {error.reason}")
-    return errors.TransferError(f"the instance refused the file: {error.reason}")
+async def _shown_key(address: Address, timeout_s: float) -> asyncssh.SSHKey:
+    """The key that a host shows now; nothing else is sent."""
+    with mapped(address):
+        async with asyncio.timeout(timeout_s):
+            key = await asyncssh.get_server_host_key(address.host, address.port, config=[])
+    if key is None:
+        raise errors.ConnectionLost(f"{address.host} shows no host key")
+    return key
 
 
 def new_key_pair(comment: str) -> tuple[str, str]:
