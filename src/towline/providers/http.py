@@ -192,7 +192,8 @@ def _reason(text: str) -> tuple[str, str]:
     said = next(
         (inner[k] for k in ("message", "msg", "detail", "error_reason") if inner.get(k)), ""
     )
-    code = next((inner[k] for k in ("code", "id", "type", "error") if inner.get(k)), "")
+    codes = ("code", "id", "type", "error", "error_reason")
+    code = next((inner[k] for k in codes if inner.get(k)), "")
     return str(code), str(said or code)
 
 
