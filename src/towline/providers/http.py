@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import random
 import re
 import ssl
@@ -239,6 +240,15 @@ def rows(value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise errors.ProviderReplyError(f"the provider's answer is no list: {_short(str(value))}")
     return value
+
+
+def number(value: Any) -> float | None:
+    """A number, also one that is written as text; None for anything else."""
+    try:
+        read = float(value)
+    except (TypeError, ValueError):
+        return None
+    return read if math.isfinite(read) else None
 
 
 def segment(text: str) -> str | None:

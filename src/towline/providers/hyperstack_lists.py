@@ -13,7 +13,7 @@ from typing import Any
 from towline import errors
 from towline.core import gpu
 from towline.core.instance import Offer
-from towline.providers.http import Api, need, rows
+from towline.providers.http import Api, need, number, rows
 
 _PAGE = 100
 _IMAGE = re.compile(r"Ubuntu\D*(\d+)\.(\d+).*CUDA\D*(\d+)\.(\d+)", re.IGNORECASE)
@@ -51,7 +51,7 @@ def join(provider: str, flavors: Any, stocks: Any, pricebook: Any) -> list[Offer
     Flavors whose GPU is called "...-spot" are left out: what becomes of such a machine is not
     documented.
     """
-    prices = {need(row, "name"): _price(row.get("value")) for row in rows(pricebook)}
+    prices = {need(row, "name"): number(row.get("value")) for row in rows(pricebook)}
     free = _free(stocks)
     offers = (
         _offer(provider, flavor, prices, free)
@@ -93,13 +93,6 @@ def _offer(
         region=region,
         available=listed if left is None or listed is False else left > 0,
     )
-
-
-def _price(value: object) -> float | None:
-    try:
-        return float(str(value))
-    except ValueError:
-        return None
 
 
 def _free(answer: Any) -> dict[tuple[str, str, str], int]:
