@@ -8,6 +8,11 @@ FAKES = {
     "lambda": ("lambda_cloud:LambdaCloud", {"LAMBDA_API_KEY": "lambda-test-key"}),
     "shadeform": ("shadeform:Shadeform", {"SHADEFORM_API_KEY": "shadeform-test-key"}),
     "runpod": ("runpod:RunPod", {"RUNPOD_API_KEY": "runpod-test-key"}),
+    "hyperstack": ("hyperstack:Hyperstack", {"HYPERSTACK_API_KEY": "hyperstack-test-key"}),
+    "verda": (
+        "verda:Verda",
+        {"VERDA_CLIENT_ID": "verda-test-client", "VERDA_CLIENT_SECRET": "verda-test-secret"},
+    ),
 }
 
 #: how many cases of the fault matrix are in every test run; 8 where it is not said

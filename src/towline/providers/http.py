@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import random
 import re
 import ssl
@@ -192,7 +193,8 @@ def _reason(text: str) -> tuple[str, str]:
     said = next(
         (inner[k] for k in ("message", "msg", "detail", "error_reason") if inner.get(k)), ""
     )
-    code = next((inner[k] for k in ("code", "id", "type", "error") if inner.get(k)), "")
+    codes = ("code", "id", "type", "error", "error_reason")
+    code = next((inner[k] for k in codes if inner.get(k)), "")
     return str(code), str(said or code)
 
 
@@ -238,6 +240,15 @@ def rows(value: Any) -> list[dict[str, Any]]:
     if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
         raise errors.ProviderReplyError(f"the provider's answer is no list: {_short(str(value))}")
     return value
+
+
+def number(value: Any) -> float | None:
+    """A number, also one that is written as text; None for anything else."""
+    try:
+        read = float(value)
+    except (TypeError, ValueError):
+        return None
+    return read if math.isfinite(read) else None
 
 
 def segment(text: str) -> str | None:
