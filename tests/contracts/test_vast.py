@@ -5,11 +5,11 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 from clouds import vast as fake
 
+from tests.clock import FakeClock
 from tests.contracts.cloud_suite import KEYS, CloudSuite
 from tests.contracts.provider_suite import fresh_tag, rented
 from towline import errors
@@ -18,6 +18,8 @@ from towline.core.instance import InstanceStatus
 from towline.core.task import Resources
 from towline.providers import vast
 from towline.providers.account import Account
+
+INTERVALS_S = vast._INTERVALS_S
 
 
 @pytest.fixture(autouse=True)
@@ -255,18 +257,27 @@ class TestVast(CloudSuite):
 
     # -- pace -----------------------------------------------------------------------------------
 
-    def test_calls_of_one_kind_keep_their_distance(self, cloud, subject, monkeypatch):
-        monkeypatch.setitem(vast._INTERVALS_S, "get", 0.2)
-        cloud.interval_s = {"get_instance": 0.15}
+    def test_calls_keep_the_distance_that_vast_wants(self, cloud, monkeypatch):
+        monkeypatch.setattr(vast, "_INTERVALS_S", INTERVALS_S)
+        settings, clock = {"base_url": cloud.base_url}, FakeClock()
+        account = Account(name="vast", settings=settings, keys=self.keys, clock=clock)
 
         async def scenario():
-            provider = subject.fresh()
-            began = time.monotonic()
-            await asyncio.gather(*(provider.get("12345") for _ in range(4)))
-            assert time.monotonic() - began >= 0.6
-            assert cloud.too_fast == 0
+            provider = vast.Vast(account)
+            (offer, other, *_) = await provider.offers(self.need)
+            subject = self.subject_of(cloud)
+            for one in (offer, other):
+                made = await provider.create(one, subject.order(fresh_tag()))
+            for ask in (provider.get, provider.terminate):
+                await ask(made.id)
+                await ask(made.id)
+            await provider.list_tagged()
+            await provider.list_tagged()
+            await provider.offers(self.need)
 
         asyncio.run(scenario())
+        create, get, destroy, list_them = clock.slept  # the second search comes late enough
+        assert (create, get, destroy, list_them) == (4.5, 2.0, 3.0, 1.0)
 
     def test_a_read_that_came_too_soon_is_repeated(self, cloud, subject):
         async def scenario():

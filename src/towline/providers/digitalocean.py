@@ -199,8 +199,11 @@ class DigitalOcean(Driver):
     async def remove(self, leftover: Leftover) -> None:
         """Remove a key or a tag; see the port."""
         folder = {"key": "/v2/account/keys", "tag": "/v2/tags"}[leftover.kind]
+        name = segment(leftover.id)
+        if name is None:
+            return
         try:
-            await self._api.send("DELETE", f"{folder}/{leftover.id}")
+            await self._api.send("DELETE", f"{folder}/{name}")
         except errors.NotFound:
             return
 
