@@ -24,6 +24,16 @@ ASKS = {
     "7004": ("H100 SXM", 8, 81559, 15.2, 8.0, "Norway, NO"),
     "7005": ("RTX 4090", 1, 24564, 0.35, 0.2, "Quebec, CA"),
     "7006": ("RTX 4060 Ti", 1, 16380, 0.09, 0.05, "Quebec, CA"),
+    **{f"70{number}": ("H100 SXM", 1, 81559, 0.5, 0.3, "Texas, US") for number in range(11, 17)},
+}
+#: cheap ones, and what speaks against each
+_FLAWS = {
+    "7011": {"verification": "unverified"},
+    "7012": {"reliability": 0.8},
+    "7013": {"disk_space": 10.0},
+    "7014": {"duration": 3600.0},
+    "7015": {"direct_port_count": 0},
+    "7016": {"rentable": False},
 }
 _USD_PER_GB_MONTH = 0.15
 _HOURS = 30 * 24
@@ -109,14 +119,15 @@ class Vast(Cloud):
                 404, "invalid_args",
                 f"error 404/3603: no_such_ask Instance type by id {ask} is not available.",
             )  # fmt: skip
-        if ask in self.gone:
+        waits = ask in self.gone and not body.get("cancel_unavail", "price" not in body)
+        if ask in self.gone and not waits:
             raise _refuse(410, "no_such_ask", f"Instance type {ask} is no longer available.")
         if self.credit <= 0:
             raise _refuse(400, "invalid_args", "Your account lacks credit; see the billing page.")
         if "price" in body and not max(0.001, ASKS[ask][4]) <= body["price"] <= 128:
             raise _refuse(400, "invalid_price", "the bid is too low")
         machine = self._rented(ask, body)
-        stopped = self.starts_stopped
+        stopped = self.starts_stopped or waits
         if stopped:
             machine.status = "stopped"
         return {
@@ -196,7 +207,7 @@ class Vast(Cloud):
             "storage_cost": _USD_PER_GB_MONTH, "inet_up": 800.5, "inet_down": 912.0,
             "inet_up_cost": 0.02, "inet_down_cost": 0.01, "reliability": 0.99,
             "direct_port_count": 100, "rentable": True, "rented": False, "duration": 2.0e6,
-            "verification": "verified",
+            "verification": "verified", **_FLAWS.get(ask, {}),
         }  # fmt: skip
 
     def _instance(self, machine):

@@ -67,6 +67,10 @@ class TestVast(CloudSuite):
         offers = asyncio.run(self.subject_of(cloud, region="se").fresh().offers(self.need))
         assert [one.region for one in offers] == ["SE"]
 
+    def test_what_can_not_be_relied_on_is_not_offered(self, subject):
+        offers = asyncio.run(subject.fresh().offers(self.need))
+        assert [one.payload["ask"] for one in offers] == ["7001", "7002", "7003"]
+
     def test_bids_are_offered_only_to_who_wants_them(self, subject):
         provider = subject.fresh()
         firm = asyncio.run(provider.offers(self.need))
@@ -152,6 +156,17 @@ class TestVast(CloudSuite):
             with pytest.raises(error):
                 await provider.create(offer, subject.order(fresh_tag()))
             assert await provider.list_tagged() == []
+
+        asyncio.run(scenario())
+
+    def test_a_bid_does_not_wait_for_its_turn(self, cloud, subject):
+        async def scenario():
+            provider = subject.fresh()
+            offer = (await provider.offers(Resources(gpu="H100:1", spot=True)))[0]
+            cloud.gone.update(fake.ASKS)
+            with pytest.raises(errors.NoCapacity):
+                await provider.create(offer, subject.order(fresh_tag()))
+            assert cloud.ours() == []
 
         asyncio.run(scenario())
 

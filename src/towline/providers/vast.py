@@ -124,7 +124,6 @@ class Vast(Driver):
             "type": "bid" if wish.spot else "ondemand",
             "verified": {"eq": True},
             "rentable": {"eq": True},
-            "rented": {"eq": False},
             "direct_port_count": {"gte": 1},
             "reliability": {"gte": self.account.number("reliability", _RELIABILITY)},
             "duration": {"gte": _LASTS_S},
