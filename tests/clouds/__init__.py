@@ -8,6 +8,8 @@ FAKES = {
     "lambda": ("lambda_cloud:LambdaCloud", {"LAMBDA_API_KEY": "lambda-test-key"}),
     "shadeform": ("shadeform:Shadeform", {"SHADEFORM_API_KEY": "shadeform-test-key"}),
     "runpod": ("runpod:RunPod", {"RUNPOD_API_KEY": "runpod-test-key"}),
+    "vast": ("vast:Vast", {"VAST_API_KEY": "vast-test-key"}),
+    "digitalocean": ("digitalocean:DigitalOcean", {"DIGITALOCEAN_TOKEN": "dop_v1_test"}),
 }
 
 #: how many cases of the fault matrix are in every test run; 8 where it is not said

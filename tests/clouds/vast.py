@@ -53,6 +53,9 @@ _RUNTYPES = {"ssh", "jupyter", "args", "ssh_proxy", "ssh_direct", "jupyter_proxy
 
 
 class Vast(Cloud):
+    creates = ("rent",)
+    settings = {"pace": 0}  # noqa: RUF012 - what it wants of pace stands in `interval_s`
+
     def __init__(self, **more):
         super().__init__(**more)
         self.taken = set()  # asks that are let

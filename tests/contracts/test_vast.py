@@ -19,14 +19,6 @@ from towline.core.task import Resources
 from towline.providers import vast
 from towline.providers.account import Account
 
-INTERVALS_S = vast._INTERVALS_S
-
-
-@pytest.fixture(autouse=True)
-def quick(monkeypatch):
-    """The stand-in takes calls as they come, unless a test says otherwise."""
-    monkeypatch.setattr(vast, "_INTERVALS_S", dict.fromkeys(vast._INTERVALS_S, 0.0))
-
 
 class TestVast(CloudSuite):
     cloud_class = fake.Vast
@@ -37,6 +29,7 @@ class TestVast(CloudSuite):
         "powered_off_bills": True,
     }  # fmt: skip
     create_call, terminate_call = "rent", "destroy"
+    settings = {"pace": 0}  # noqa: RUF012
 
     def break_machine(self, cloud, machine):
         machine.status = "exited"
@@ -183,7 +176,10 @@ class TestVast(CloudSuite):
 
     def test_the_login_is_root_at_the_host_and_port_that_vast_names(self, cloud):
         account = Account(
-            name="vast", settings={"base_url": cloud.base_url}, keys=self.keys, clock=RealClock()
+            name="vast",
+            settings={"base_url": cloud.base_url, "pace": 0},
+            keys=self.keys,
+            clock=RealClock(),
         )
 
         async def scenario():
@@ -272,8 +268,7 @@ class TestVast(CloudSuite):
 
     # -- pace -----------------------------------------------------------------------------------
 
-    def test_calls_keep_the_distance_that_vast_wants(self, cloud, monkeypatch):
-        monkeypatch.setattr(vast, "_INTERVALS_S", INTERVALS_S)
+    def test_calls_keep_the_distance_that_vast_wants(self, cloud):
         settings, clock = {"base_url": cloud.base_url}, FakeClock()
         account = Account(name="vast", settings=settings, keys=self.keys, clock=clock)
 

@@ -15,7 +15,6 @@ how soon a new droplet shows in the list.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from towline import errors
@@ -34,6 +33,7 @@ from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.cloud_init import user_data
 from towline.providers.http import Api, Rule, need, rows, segment
+from towline.providers.times import utc_seconds
 
 _BASE_URL = "https://api.digitalocean.com"
 _TAG = "towline"  # of all its droplets, for people who look at the console
@@ -246,14 +246,13 @@ class DigitalOcean(Driver):
         marks = [str(tag) for tag in found.get("tags") or []]
         networks = (found.get("networks") or {}).get("v4") or []
         host = next((one["ip_address"] for one in networks if one.get("type") == "public"), None)
-        made_at = found.get("created_at")
         return Instance(
             id=InstanceId(str(need(found, "id"))),
             provider=self.name,
             tag=next((mark for mark in marks if parse_tag(mark) is not None), name),
             status=status,
             address=self.address(host) if host else None,
-            started_at=datetime.fromisoformat(made_at).timestamp() if made_at else None,
+            started_at=utc_seconds(found.get("created_at")),
             price_usd_per_h=size.get("price_hourly") or 0.0,
             type=str(found.get("size_slug") or ""),
             detail="" if status is not InstanceStatus.DEAD else f"{self.name} says {word}",

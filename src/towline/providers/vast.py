@@ -76,7 +76,7 @@ class Vast(Driver):
 
     name = "vast"
     SSH_USER = "root"
-    SETTINGS = ("disk_gb", "reliability")
+    SETTINGS = ("disk_gb", "reliability", "pace")
     FEATURES = Features(
         host_key_grade="B",
         containers=True,
@@ -98,7 +98,8 @@ class Vast(Driver):
             rules=_RULES,
             timeout_s=account.number("timeout_s", 30.0),
         )
-        self._pace = Pace(account.clock, _INTERVALS_S)
+        slower = account.number("pace", 1.0)  # 0 for an account without these limits
+        self._pace = Pace(account.clock, {kind: s * slower for kind, s in _INTERVALS_S.items()})
         self.features = dataclasses.replace(self.features, end_self_argv=end_self_argv(base_url))
 
     async def offers(self, need: Resources) -> list[Offer]:
