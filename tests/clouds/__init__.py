@@ -13,6 +13,8 @@ FAKES = {
         "verda:Verda",
         {"VERDA_CLIENT_ID": "verda-test-client", "VERDA_CLIENT_SECRET": "verda-test-secret"},
     ),
+    "vast": ("vast:Vast", {"VAST_API_KEY": "vast-test-key"}),
+    "digitalocean": ("digitalocean:DigitalOcean", {"DIGITALOCEAN_TOKEN": "dop_v1_test"}),
 }
 
 #: how many cases of the fault matrix are in every test run; 8 where it is not said

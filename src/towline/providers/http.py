@@ -188,8 +188,8 @@ def _reason(text: str) -> tuple[str, str]:
     except ValueError:
         return "", text
     inner = body.get("error", body) if isinstance(body, dict) else body
-    if not isinstance(inner, dict):
-        inner = {**body, "message": inner} if isinstance(body, dict) else {"message": inner}
+    if not isinstance(inner, dict):  # a word; the sentence, if any, stands beside it
+        inner = {"error_reason": inner, **(body if isinstance(body, dict) else {})}
     said = next(
         (inner[k] for k in ("message", "msg", "detail", "error_reason") if inner.get(k)), ""
     )

@@ -1,0 +1,273 @@
+"""DigitalOcean's GPU Droplets: https://api.digitalocean.com, after digitalocean/openapi (2026-08).
+
+A droplet carries the tag as its name and as a tag of the account, which outlives it and so comes
+back in `leftovers`. User-data installs the host key. A list holds either droplets with GPUs or
+those without, so both are read. Nothing but `terminate` ends billing: a droplet that is switched
+off bills on, and one can't end itself. "202 Accepted" promises nothing: while a droplet is new,
+the action that creates it is looked at, too.
+
+Not verified on a live account: the words in which a refusal of 422 says that there is no capacity
+(from issues of its clients; all others are taken for other refusals), that sizes ending in
+"-spot" may be taken away (so they are offered as such only), what a failed creation leaves, and
+how soon a new droplet shows in the list.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from towline import errors
+from towline.core import gpu
+from towline.core.instance import (
+    Features,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    Leftover,
+    Offer,
+    Order,
+    parse_tag,
+)
+from towline.ports import Finding, Memo
+from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.cloud_init import user_data
+from towline.providers.http import Api, Rule, need, rows, segment
+from towline.providers.times import utc_seconds
+
+_BASE_URL = "https://api.digitalocean.com"
+_TAG = "towline"  # of all its droplets, for people who look at the console
+_PAGE = 200
+_CPU_IMAGE = "ubuntu-24-04-x64"
+_STATUSES = {
+    "new": InstanceStatus.BUILDING,
+    "active": InstanceStatus.ACTIVE,
+    "off": InstanceStatus.DEAD,  # and bills on
+    "archive": InstanceStatus.DEAD,
+}
+_RULES = (
+    Rule(r"droplet limit|will exceed", errors.QuotaExceeded),
+    Rule(r"^4(03|22) .*(payment|billing|verify|locked)", errors.PaymentNeeded),
+    Rule(r"pending event", errors.ProviderUnavailable),  # of a droplet that is still made
+    Rule(r"^422 .*(not available|unavailable|capacity|out of stock)", errors.NoCapacity),
+    Rule(r"^404 not_found", errors.NotFound),
+    Rule(r"^4(04|10) ", errors.ProviderError, "is providers.digitalocean.base_url right?"),
+)
+
+
+class DigitalOcean(Driver):
+    """One DigitalOcean team."""
+
+    name = "digitalocean"
+    SSH_USER = "root"
+    SETTINGS = ("vpc_uuid",)
+    FEATURES = Features(
+        host_key_grade="A",
+        user_data=True,
+        tags=True,
+        containers=False,
+        powered_off_bills=True,
+        console_url="https://cloud.digitalocean.com/gpus",
+        boot_s=180.0,
+    )
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(account)
+        key = account.key()
+        self._api = Api(
+            self.name,
+            account.text("base_url", _BASE_URL),
+            account.clock,
+            lambda: {"Authorization": f"Bearer {key}"},
+            rules=_RULES,
+            timeout_s=account.number("timeout_s", 30.0),
+        )
+
+    async def _all_offers(self) -> list[Offer]:
+        only = self.account.text("region", "").lower()
+        sizes = await self._pages("/v2/sizes", "sizes")
+        offers = [offer for size in sizes for offer in self._offers_of(size)]
+        return [one for one in offers if not only or one.region == only]
+
+    def _offers_of(self, size: Mapping[str, Any]) -> list[Offer]:
+        slug, gpus = need(size, "slug"), size.get("gpu_info") or {}
+        model = gpu.parse(str(gpus.get("model", "")))
+        count = int(gpus.get("count", 0))
+        memory_gb = (gpus.get("vram") or {}).get("amount")  # of all of them together
+        return [
+            Offer(
+                provider=self.name,
+                type=slug,
+                price_usd_per_h=need(size, "price_hourly"),
+                gpu=model.model if model else None,
+                gpus=count,
+                vram_gb=memory_gb / count if memory_gb and count else None,
+                region=region,
+                available=region is not None and need(size, "available"),
+                spot=slug.endswith("-spot"),
+                boot_s=self.FEATURES.boot_s,
+                payload={"image": _image(str(gpus.get("model", "")), count)},
+            )
+            for region in need(size, "regions") or [None]
+        ]
+
+    async def create(self, offer: Offer, order: Order) -> Instance:
+        """Add the run's key, then create; see the port."""
+        self.require_ours(order)
+        body = {
+            "name": order.tag,
+            "region": offer.region,
+            "size": offer.type,
+            "image": self.account.text("image", offer.payload["image"]),
+            "ssh_keys": [await self._key(order)],
+            "user_data": user_data(order),
+            "tags": [_TAG, order.tag],
+        }
+        if vpc_uuid := self.account.text("vpc_uuid", ""):
+            body["vpc_uuid"] = vpc_uuid
+        answer = await self._api.send("POST", "/v2/droplets", body)
+        return Instance(
+            id=InstanceId(str(need(answer, "droplet", "id"))),
+            provider=self.name,
+            tag=order.tag,
+            status=InstanceStatus.BUILDING,
+            started_at=self.account.clock.now(),
+            price_usd_per_h=offer.price_usd_per_h,
+            type=offer.type,
+        )
+
+    async def _key(self, order: Order) -> int:
+        """The id of the run's key. Look first: one that is there is refused, whatever its name."""
+        ours = order.public_key.split()[:2]  # without the comment
+        for key in await self._pages("/v2/account/keys", "ssh_keys"):
+            if str(key.get("public_key")).split()[:2] == ours:
+                return int(need(key, "id"))
+        body = {"name": order.tag, "public_key": order.public_key}
+        made = await self._api.send("POST", "/v2/account/keys", body)
+        return int(need(made, "ssh_key", "id"))
+
+    async def get(self, instance_id: InstanceId) -> Instance | None:
+        """Read one instance; see the port."""
+        number = _number(instance_id)
+        if number is None:
+            return None
+        try:
+            found = need(await self._api.get(f"/v2/droplets/{number}"), "droplet")
+            failed = need(found, "status") == "new" and await self._failed(number)
+        except errors.NotFound:
+            return None
+        return self._read(found, failed=failed)
+
+    async def _failed(self, number: str) -> bool:
+        """Whether the droplet's creation has failed."""
+        answer = await self._api.get(f"/v2/droplets/{number}/actions")
+        return any(
+            action.get("type") == "create" and action.get("status") == "errored"
+            for action in rows(need(answer, "actions"))
+        )
+
+    async def list_tagged(self) -> list[Instance]:
+        """List what carries our tag, with GPUs and without; see the port."""
+        found = [
+            *await self._pages("/v2/droplets", "droplets", type="gpus"),
+            *await self._pages("/v2/droplets", "droplets", type="droplets"),
+        ]
+        return tagged(self._read(one) for one in found)
+
+    async def terminate(self, instance_id: InstanceId) -> None:
+        """Destroy an instance; see the port."""
+        number = _number(instance_id)
+        if number is None:
+            return
+        try:
+            await self._api.send("DELETE", f"/v2/droplets/{number}")
+        except errors.NotFound:
+            return
+
+    async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
+        """List our keys, and the account's tags that are ours; see the port."""
+        keys = await self._pages("/v2/account/keys", "ssh_keys")
+        tags = await self._pages("/v2/tags", "tags")
+        found = [("key", str(need(key, "id")), str(key.get("name"))) for key in keys]
+        found += [("tag", need(tag, "name"), need(tag, "name")) for tag in tags]
+        return [
+            Leftover(provider=self.name, kind=kind, id=name, tag=tag)
+            for kind, name, tag in found
+            if parse_tag(tag) is not None
+        ]
+
+    async def remove(self, leftover: Leftover) -> None:
+        """Remove a key or a tag; see the port."""
+        folder = {"key": "/v2/account/keys", "tag": "/v2/tags"}[leftover.kind]
+        name = segment(leftover.id)
+        if name is None:
+            return
+        try:
+            await self._api.send("DELETE", f"{folder}/{name}")
+        except errors.NotFound:
+            return
+
+    async def check(self) -> list[Finding]:
+        """Ask for offers, and whether the account may create; see the port."""
+        return [*await super().check(), await self._standing()]
+
+    async def _standing(self) -> Finding:
+        try:
+            account = need(await self._api.get("/v2/account"), "account")
+        except errors.ProviderAuthError:  # of a token with few scopes
+            return Finding("account", "this token may not read the account's status")
+        status, limit = need(account, "status"), account.get("droplet_limit")
+        message = f"{status}, at most {limit} droplets"
+        if status == "active":
+            return Finding("account", message)
+        said = account.get("status_message") or "see DigitalOcean's console"
+        return Finding("account", message, str(said))
+
+    async def _pages(self, path: str, key: str, **params: str) -> list[dict[str, Any]]:
+        """All rows of a list, to its last page."""
+        found: list[dict[str, Any]] = []
+        page = 0
+        while True:
+            page += 1
+            answer = await self._api.get(path, {**params, "page": page, "per_page": _PAGE})
+            part = rows(need(answer, key))
+            found += part
+            links = answer.get("links") or {}
+            if not (links.get("pages") or {}).get("next"):
+                return found
+            if not part:
+                raise errors.ProviderReplyError(f"{self.name}'s list {path} has no end")
+
+    def _read(self, found: Mapping[str, Any], *, failed: bool = False) -> Instance:
+        """One instance in our words."""
+        word = "a failed creation" if failed else str(need(found, "status"))
+        status = InstanceStatus.DEAD if failed else status_of(word, _STATUSES)
+        name, size = str(found.get("name") or ""), found.get("size") or {}
+        marks = [str(tag) for tag in found.get("tags") or []]
+        networks = (found.get("networks") or {}).get("v4") or []
+        host = next((one["ip_address"] for one in networks if one.get("type") == "public"), None)
+        return Instance(
+            id=InstanceId(str(need(found, "id"))),
+            provider=self.name,
+            tag=next((mark for mark in marks if parse_tag(mark) is not None), name),
+            status=status,
+            address=self.address(host) if host else None,
+            started_at=utc_seconds(found.get("created_at")),
+            price_usd_per_h=size.get("price_hourly") or 0.0,
+            type=str(found.get("size_slug") or ""),
+            detail="" if status is not InstanceStatus.DEAD else f"{self.name} says {word}",
+        )
+
+
+def _image(model: str, count: int) -> str:
+    """The image with drivers for such GPUs; those of one H100 are the ones of every other one."""
+    if not count:
+        return _CPU_IMAGE
+    if model.startswith("amd"):
+        return "gpu-amd-base"
+    return "gpu-h100x8-base" if count > 1 else "gpu-h100x1-base"
+
+
+def _number(instance_id: InstanceId) -> str | None:
+    """An id as a part of a path; they are numbers, and anything else can't be there."""
+    return segment(instance_id) if instance_id.isascii() and instance_id.isdigit() else None
