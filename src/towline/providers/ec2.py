@@ -49,7 +49,7 @@ _STATUSES = {
     "stopped": InstanceStatus.DEAD,  # its volume bills
 }
 _REMOVE = {
-    "key": ("delete_key_pair", "KeyPairId"),
+    "key": ("delete_key_pair", "KeyName"),
     "group": ("delete_security_group", "GroupId"),
     "volume": ("delete_volume", "VolumeId"),
 }
