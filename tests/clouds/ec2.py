@@ -19,7 +19,7 @@ import json
 import os
 import re
 import time
-from urllib.parse import parse_qsl
+from urllib.parse import parse_qsl, urlencode
 from xml.etree import ElementTree as ET
 from xml.sax.saxutils import escape
 
@@ -97,6 +97,7 @@ class Ec2(Cloud):
         self.quota = 1000  # vCPUs
         self.tokens = {}  # client token -> (parameters, machine's id, answer)
         self.refusals = {}  # action -> (status, code): of all its calls
+        self.headers = {}  # of the last request
         self._late_groups = {}  # id -> when it is known everywhere
         self._hidden = {}  # machine's id -> moto's reservation
         from moto.ec2.models import ec2_backends
@@ -106,19 +107,19 @@ class Ec2(Cloud):
         self._moto = Client(DomainDispatcherApplication(create_backend_app))
         self._moto.post("/moto-api/reset")
         self.backend = ec2_backends[ACCOUNT][REGION]
-        self._add_images()
+        for image in _IMAGES:
+            self._add_image(*image)
 
-    def _add_images(self):
+    def _add_image(self, ami_id, name, owner, alias, day):
         from datetime import UTC, datetime
 
         from moto.ec2.models.amis import Ami
 
-        for ami_id, name, owner, alias, day in _IMAGES:
-            self.backend.amis[ami_id] = Ami(
-                self.backend, ami_id, name=name, owner_id=owner, owner_alias=alias, public=True,
-                architecture="x86_64", root_device_type="ebs", virtualization_type="hvm",
-                creation_date=datetime.fromisoformat(day).replace(tzinfo=UTC), region_name="us-east-1a",
-            )  # fmt: skip
+        self.backend.amis[ami_id] = Ami(
+            self.backend, ami_id, name=name, owner_id=owner, owner_alias=alias, public=True,
+            architecture="x86_64", root_device_type="ebs", virtualization_type="hvm",
+            creation_date=datetime.fromisoformat(day).replace(tzinfo=UTC), region_name="us-east-1a",
+        )  # fmt: skip
 
     # -- what the base class asks ---------------------------------------------------------------
 
@@ -129,11 +130,15 @@ class Ec2(Cloud):
         return super().answer(method, f"/{action}", headers, raw)
 
     def authorize(self, request):
+        self.headers = request.headers
         if f"Credential={KEY_ID}/" not in request.headers.get("authorization", ""):
             raise _refuse(401, "AuthFailure", "AWS was not able to validate the access credentials")
         action = request.path.removeprefix("/")
         if action in self.refusals:
-            raise _refuse(*self.refusals[action], "refused by the test")
+            status, code = self.refusals[action]
+            if "x-amz-target" in request.headers:  # of the other services, which speak JSON
+                raise Refuse(status, {"__type": code, "message": "refused by the test"})
+            raise _refuse(status, code, "refused by the test")
 
     def _failed(self, kind):
         if kind not in _FAILURES:
@@ -165,6 +170,14 @@ class Ec2(Cloud):
             for tag in volume.get_tags()
         ]
         return [one for one, name in named if name.startswith("towline-")]
+
+    def publish_image(self, ami_id="ami-0000000000000dd03"):
+        """A newer one of the usual image appears."""
+        _ami, _name, owner, alias, _day = _IMAGES[0]
+        self._add_image(ami_id, f"{_DLAMI} 20261120", owner, alias, "2026-11-20")
+
+    def zone_of(self, instance_id):
+        return self.backend.get_instance(instance_id).availability_zone
 
     def place_foreign(self, name, **data):
         """With our key of tags, as a look-alike may have it."""
@@ -257,7 +270,18 @@ class Ec2(Cloud):
 
     @call("POST", "/DescribeInstances")
     def list_instances(self, request):
-        pages = {} if "InstanceId.1" in request.text else {"MaxResults": self.page}
+        form = dict(parse_qsl(request.text))
+        if form.get("Filter.1.Name") == "client-token":  # a filter that moto has not
+            _form, machine_id, _text = self.tokens.get(form["Filter.1.Value.1"], (None, None, None))
+            if machine_id is None or self.machines[machine_id].visible_at > time.time():
+                return _answer("DescribeInstances", "<reservationSet/>")
+            form = {
+                "Action": form["Action"],
+                "Version": form["Version"],
+                "InstanceId.1": machine_id,
+            }
+            request.text = urlencode(form)
+        pages = {} if "InstanceId.1" in form else {"MaxResults": self.page}
         return self._ask(request, **pages)
 
     @call("POST", "/TerminateInstances")

@@ -38,7 +38,9 @@ def _code(words: str) -> str:
 #: capacity first: it comes with status 500, and a throttled request with 503
 _RULES = (
     Rule(
-        _code(r"Insufficient\w*Capacity|UnfulfillableCapacity|SpotMaxPriceTooLow|Unsupported\b"),
+        _code(
+            r"Insufficient\w*Capacity|UnfulfillableCapacity|InsufficientFreeAddresses|SpotMaxPriceTooLow|Unsupported\b"
+        ),
         errors.NoCapacity,
     ),
     Rule(_code("RequestLimitExceeded|Throttl|TooManyRequests|SlowDown"), errors.RateLimited),
@@ -90,7 +92,7 @@ class Aws:
         try:
             self._session = _session(account)
         except boto.BotoCoreError as error:
-            hint = "correct `providers: {ec2: {profile: ...}}` in config.yaml"
+            hint = "correct `providers: {ec2: {profile: ...}}` in config.yaml, or AWS_PROFILE"
             raise errors.SpecError(f"ec2: {error}", hint=hint) from error
         if self._session.region_name is None:
             hint = "set `providers: {ec2: {region: eu-central-1}}` in config.yaml, or AWS_REGION"
@@ -219,6 +221,7 @@ def _session(account: Account) -> boto3.Session:
     if key_id and key_id != os.environ.get("AWS_ACCESS_KEY_ID"):
         named = {"aws_access_key_id": key_id, "aws_secret_access_key": account.key(_SECRET)}
     core = botocore.session.Session(profile=account.settings.get("profile"))
+    core.get_scoped_config()  # a profile that does not exist is said to be missing now
     core.register_component("data_loader", _loader())
     return boto3.Session(botocore_session=core, region_name=region, **named)
 
