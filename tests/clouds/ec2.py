@@ -90,9 +90,10 @@ class Ec2(Cloud):
     describe_volumes = _forwarded("DescribeVolumes")
     delete_volume = _forwarded("DeleteVolume")
 
-    def __init__(self, *, group_late_s=0.0, **more):
+    def __init__(self, *, group_late_s=0.0, known_late_s=0.0, **more):
         super().__init__(**more)
-        self.group_late_s = group_late_s
+        #: how long a new group, and an instance whose create was answered, are not known yet
+        self.group_late_s, self.known_late_s = group_late_s, known_late_s
         self.sold_out = set()  # (type, zone)
         self.quota = 1000  # vCPUs
         self.tokens = {}  # client token -> (parameters, machine's id, answer)
@@ -219,6 +220,7 @@ class Ec2(Cloud):
         self._require_groups(form)
         text = self._ask(request)
         machine = self._machine(form, re.search(r"<instanceId>(i-\w+)<", text)[1])
+        machine.visible_at += self.known_late_s
         if token is not None:
             self.tokens[token] = (form, machine.id, text)
         return _in_state(text, self._word(machine))

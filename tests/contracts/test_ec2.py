@@ -182,6 +182,27 @@ class TestEc2(CloudSuite):
 
         asyncio.run(scenario())
 
+    def test_an_instance_is_known_when_create_returns(self):
+        async def scenario(cloud):
+            provider = self.subject_of(cloud).fresh()
+            offer = (await provider.offers(H100))[0]
+            made = await provider.create(offer, self.subject_of(cloud).order(fresh_tag()))
+            assert (await provider.get(made.id)).tag == made.tag
+            assert [one.id for one in await provider.list_tagged()] == [made.id]
+
+        with fake.Ec2(known_late_s=0.7, boxes=False) as cloud:
+            asyncio.run(scenario(cloud))
+
+    def test_a_create_has_succeeded_whatever_the_look_after_it_says(self, cloud, subject):
+        async def scenario():
+            provider = subject.fresh()
+            offer = (await provider.offers(H100))[0]
+            cloud.fail("list_instances", "500")
+            made = await provider.create(offer, subject.order(fresh_tag()))
+            assert [one.id for one in cloud.alive()] == [made.id]
+
+        asyncio.run(scenario())
+
     # -- what is rented -------------------------------------------------------------------------
 
     def test_the_request_asks_for_what_keeps_the_account_safe(self, cloud, subject):

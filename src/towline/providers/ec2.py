@@ -7,8 +7,9 @@ AWS_REGION, else the profile's. Keys are the account's, else what boto3 finds by
 
 RunInstances carries a client token of tag and offer, so the same create is made once; another
 offer of the same run is another create. A token stays with its instance for hours after its end:
-the next number is taken then. EC2 is eventually consistent: for some seconds after create `get`
-may say None, which the caller's settle window covers.
+the next number is taken then. EC2 is eventually consistent: create waits up to 16 s until its
+instance is known; where that is too short, or its answer was lost, `get` may say None and lists
+may lack it for some time, which only the caller's settle window covers.
 
 Not verified live: that a terminated instance's token is answered with its present state (the
 idempotency guide says only that a repeat "might contain updated information"), that spot takes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import itertools
@@ -22,7 +23,7 @@ TAG_KEY, PRICE_KEY = "towline", "towline-usd-per-h"
 _SSH_PORT = 22
 _DISK_GB = 100.0
 _TOKENS = 20  # instances of one run on one offer
-_VISIBLE = (0.5, 4.0, 6)  # pauses and tries until a new key or group is known everywhere
+_VISIBLE = (0.5, 4.0, 6)  # pauses and tries until what is new is known everywhere
 _OWNERS = ["amazon", "099720109477"]  # the second is Canonical
 _GPU_IMAGE = "Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 24.04) *"
 _CPU_IMAGE = "ubuntu/images/hvm-ssd*/ubuntu-noble-24.04-amd64-server-*"
@@ -50,9 +51,12 @@ class Launcher:
         refused = errors.NoCapacity(f"ec2: no zone has {offer.type}")
         for subnet in need(offer.payload, "subnets").split():
             try:
-                return await self._launched(order, {**body, **_placed(subnet, group)})
+                found = await self._launched(order, {**body, **_placed(subnet, group)})
             except errors.NoCapacity as none_here:
                 refused = none_here
+            else:
+                await self._await_known(need(found, "InstanceId"))
+                return found
         raise refused
 
     async def _launched(self, order: Order, body: dict[str, Any]) -> Mapping[str, Any]:
@@ -74,8 +78,14 @@ class Launcher:
                 return made
         raise errors.NoCapacity(f"ec2: {_TOKENS} instances of this run have ended on this offer")
 
+    async def _await_known(self, instance_id: str) -> None:
+        """Wait a little until `get` will not take a new instance for one that is gone."""
+        ask = functools.partial(self._aws.call, "describe_instances", InstanceIds=[instance_id])
+        with contextlib.suppress(errors.ProviderError):  # it is rented, whatever this says
+            await self._once_visible(ask)
+
     async def _once_visible(self, ask: Callable[[], Awaitable[Any]]) -> Any:
-        """Ask again while EC2 says that it knows no key or group which was just made."""
+        """Ask again while EC2 says that it does not know what was just made."""
         first_s, longest_s, tries = _VISIBLE
         for pause_s in itertools.islice(delays(first_s, longest_s), tries):
             try:
