@@ -23,6 +23,7 @@ from towline.core.instance import Offer
 from towline.providers.account import Account
 from towline.providers.ec2_api import Aws, filtered
 from towline.providers.http import need
+from towline.providers.settings import prices_of
 
 _GPU_TYPES = ("g*", "p*")  # EC2 has no filter for GPUs; every type with NVIDIA's begins so
 _MIB_PER_GB = 1024
@@ -66,7 +67,7 @@ class Market:
         """
         self._aws = aws
         self._subnet = account.settings.get("subnet")
-        self.prices = prices_of(account, "prices")
+        self.prices = prices_of(account.settings.get("prices"), "providers.ec2.prices")
 
     async def offers(self) -> list[Offer]:
         """Every offer: one per type, and for spot one per type and zone.
@@ -233,23 +234,6 @@ def _price(row: str) -> Iterator[tuple[str, float]]:
             usd = float(need(dimension, "pricePerUnit").get("USD", 0))
             if usd > 0 and dimension.get("unit") == "Hrs":
                 yield name, usd
-
-
-def prices_of(account: Account, setting: str) -> dict[str, float]:
-    """A setting that gives prices in USD per hour by type.
-
-    Raises:
-        SpecError: It is something else.
-    """
-    value = account.settings.get(setting) or {}
-    fits = isinstance(value, Mapping) and all(
-        isinstance(price, int | float) and not isinstance(price, bool) and price > 0
-        for price in value.values()
-    )
-    if not fits:
-        message = f"providers.{account.name}.{setting} must give prices in USD per hour by type"
-        raise errors.SpecError(message, hint="such as `prices: {p5.4xlarge: 6.88}`")
-    return {str(name): float(price) for name, price in value.items()}
 
 
 def _batches(names: Sequence[str]) -> Iterable[list[str]]:
