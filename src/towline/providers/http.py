@@ -13,9 +13,9 @@ import math
 import random
 import re
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from towline import errors
 from towline.core.backoff import delays
@@ -27,6 +27,7 @@ _PAUSES_S = (0.5, 8.0)
 _LONGEST_RETRY_S = 30.0
 _SHOWN = 300  # characters of an answer in a message
 _SUCCESS = range(200, 300)
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +79,7 @@ class Api:
         Raises:
             ProviderError: As `send`.
         """
-        # no two of many runs that were refused together ask again together
-        pauses = (pause_s * random.uniform(0.7, 1.3) for pause_s in delays(*_PAUSES_S))  # noqa: S311
-        for _ in range(_TRIES - 1):
-            try:
-                return await self.send("GET", path, params=params)
-            except errors.RateLimited as limited:
-                wanted = limited.retry_after_s or 0.0
-                await self._clock.sleep(max(next(pauses), min(wanted, _LONGEST_RETRY_S)))
-            except errors.ProviderUnavailable:
-                await self._clock.sleep(next(pauses))
-        return await self.send("GET", path, params=params)
+        return await repeated(self._clock, lambda: self.send("GET", path, params=params))
 
     async def send(
         self,
@@ -111,7 +102,10 @@ class Api:
         """
         status, text, retry_after = await self._ask(method, path, body, params, form)
         if status not in _SUCCESS:
-            raise self._refusal(status, text, retry_after)
+            code, said = _reason(text)
+            failure = status, code, said or text
+            refused = refusal(self._name, failure, self._rules, _seconds(retry_after))
+            raise refused
         if plain or not text.strip():
             return text if plain else None
         try:
@@ -153,15 +147,48 @@ class Api:
                 f"{self._name} does not answer {method} {path}: {what}"
             ) from error
 
-    def _refusal(self, status: int, text: str, retry_after: str | None) -> errors.TowlineError:
-        code, said = _reason(text)
-        message = f"{self._name} answers {status}: {_short(said or text) or 'no reason given'}"
-        for rule in self._rules:
-            if re.search(rule.pattern, f"{status} {code} {said}", re.IGNORECASE):
-                return rule.error(message, hint=rule.hint)
-        if status == 429:  # noqa: PLR2004 - HTTP's own numbers
-            return errors.RateLimited(message, retry_after_s=_seconds(retry_after))
-        return _by_status(status)(message)
+
+def refusal(
+    name: str,
+    failure: tuple[int, str, str],
+    rules: Sequence[Rule],
+    retry_after_s: float | None = None,
+) -> errors.TowlineError:
+    """What a failure means: by the provider's own words, and then by the status.
+
+    Args:
+        name: The provider's, for the message.
+        failure: HTTP status, the provider's code, its message.
+        rules: The provider's own words for failures.
+        retry_after_s: The provider's wish, if any.
+    """
+    status, code, said = failure
+    message = f"{name} answers {status}: {_short(said or code) or 'no reason given'}"
+    for rule in rules:
+        if re.search(rule.pattern, f"{status} {code} {said}", re.IGNORECASE):
+            return rule.error(message, hint=rule.hint)
+    if status == 429:  # noqa: PLR2004 - HTTP's own numbers
+        return errors.RateLimited(message, retry_after_s=retry_after_s)
+    return _by_status(status)(message)
+
+
+async def repeated(clock: Clock, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
+    """Ask again after a passing failure; only for what changes nothing.
+
+    Raises:
+        ProviderError: As `ask`, the last time.
+    """
+    # no two of many runs that were refused together ask again together
+    pauses = (pause_s * random.uniform(0.7, 1.3) for pause_s in delays(*_PAUSES_S))  # noqa: S311
+    for _ in range(_TRIES - 1):
+        try:
+            return await ask()
+        except errors.RateLimited as limited:
+            wanted = limited.retry_after_s or 0.0
+            await clock.sleep(max(next(pauses), min(wanted, _LONGEST_RETRY_S)))
+        except errors.ProviderUnavailable:
+            await clock.sleep(next(pauses))
+    return await ask()
 
 
 def _by_status(status: int) -> type[errors.ProviderError]:

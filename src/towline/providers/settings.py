@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from towline.errors import SpecError
 
@@ -26,6 +27,27 @@ def require_known(word: object, known: Iterable[str], where: str, noun: str) -> 
     near = max(words, key=lambda one: _likeness(str(word), one))
     message = f"{where}: there is no {noun} {word!r}"
     raise SpecError(message, hint=f"did you mean {near!r}? Known: {', '.join(words)}")
+
+
+def prices_of(value: Any, where: str) -> dict[str, float]:
+    """A setting that gives prices in USD per hour by type; nothing is no prices.
+
+    Args:
+        value: What the user wrote.
+        where: Dotted path of the place, as in config.yaml.
+
+    Raises:
+        SpecError: It is something else.
+    """
+    prices = value or {}
+    if not isinstance(prices, Mapping) or not all(map(_is_price, prices.values())):
+        message = f"{where} must give prices in USD per hour by type, each above 0"
+        raise SpecError(message, hint="such as `prices: {p5.4xlarge: 6.88}`")
+    return {str(name): float(price) for name, price in prices.items()}
+
+
+def _is_price(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
 
 
 def _likeness(word: str, known: str) -> tuple[bool, float]:

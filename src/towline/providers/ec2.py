@@ -1,0 +1,220 @@
+"""AWS EC2: https://ec2.<region>.amazonaws.com, through boto3, after AWS's API reference.
+
+Instances, volumes, keys and security groups carry the tag. User-data installs the host key. An
+instance that is switched off from within is terminated, so it can end itself without any key; it
+bills no more from `shutting-down` on. One account works in one region: setting `region`, else
+AWS_REGION, else the profile's. Keys are the account's, else what boto3 finds by itself.
+
+RunInstances carries a client token of tag and offer, so the same create is made once; another
+offer of the same run is another create. A token stays with its instance for hours after its end:
+the next number is taken then. EC2 is eventually consistent: create waits up to 16 s until its
+instance is known; where that is too short, or its answer was lost, `get` may say None and lists
+may lack it for some time, which only the caller's settle window covers.
+
+Not verified live: that a terminated instance's token is answered with its present state (the
+idempotency guide says only that a repeat "might contain updated information"), that spot takes
+InstanceInitiatedShutdownBehavior, and that the usual image's cloud-init installs the host key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from towline import errors
+from towline.core.instance import (
+    Features,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    Leftover,
+    Offer,
+    Order,
+    parse_tag,
+)
+from towline.ports import Finding, Memo
+from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.ec2_api import Aws, filtered
+from towline.providers.ec2_launch import PRICE_KEY, TAG_KEY, Launcher, word_of
+from towline.providers.ec2_market import Market
+from towline.providers.http import need
+
+_STATUSES = {
+    "pending": InstanceStatus.BUILDING,
+    "running": InstanceStatus.ACTIVE,
+    "shutting-down": InstanceStatus.TERMINATING,  # bills no more
+    "stopping": InstanceStatus.DEAD,
+    "stopped": InstanceStatus.DEAD,  # its volume bills
+}
+_REMOVE = {
+    "key": ("delete_key_pair", "KeyName"),
+    "group": ("delete_security_group", "GroupId"),
+    "volume": ("delete_volume", "VolumeId"),
+}
+#: Service Quotas' codes, in vCPUs: a new account has 0 of them
+_QUOTAS = {
+    "L-DB2E81BA": "G instances on demand",
+    "L-417A185B": "P instances on demand",
+    "L-3819A6DF": "G instances on spot",
+    "L-7212CCBC": "P instances on spot",
+}
+
+
+class Ec2(Driver):
+    """One AWS account in one region."""
+
+    name = "ec2"
+    FEATURES = Features(
+        host_key_grade="A",
+        end_self_argv=("sudo", "-n", "shutdown", "-h", "now"),
+        user_data=True,
+        tags=True,
+        idempotency_key=True,
+        powered_off_bills=False,  # switched off is terminated
+        spot=True,
+        console_url="https://console.aws.amazon.com/ec2/home#Instances:",
+        boot_s=120.0,
+    )
+    SETTINGS = ("prices", "subnet", "profile", "image_owner")
+
+    def __init__(self, account: Account) -> None:
+        super().__init__(account)
+        self._aws = Aws(account)
+        self._market = Market(self._aws, account)
+        self._launcher = Launcher(self._aws, account)
+
+    async def _all_offers(self) -> list[Offer]:
+        return await self._market.offers()
+
+    async def create(self, offer: Offer, order: Order) -> Instance:
+        """Launch one; see the port."""
+        self.require_ours(order)
+        found = await self._launcher.launch(offer, order)
+        return Instance(
+            id=InstanceId(need(found, "InstanceId")),
+            provider=self.name,
+            tag=order.tag,
+            status=InstanceStatus.BUILDING,
+            started_at=_seconds(found.get("LaunchTime")) or self.account.clock.now(),
+            price_usd_per_h=offer.price_usd_per_h,
+            type=offer.type,
+        )
+
+    async def get(self, instance_id: InstanceId) -> Instance | None:
+        """Read one instance; see the port. Right after create it may not be known yet."""
+        if not _is_id(instance_id):
+            return None
+        try:
+            found = await self._aws.instances(InstanceIds=[instance_id])
+        except errors.NotFound:
+            return None
+        return self._read(found[0]) if found else None
+
+    async def list_tagged(self) -> list[Instance]:
+        """List what carries our tag; see the port."""
+        found = await self._aws.instances(Filters=[filtered("tag-key", TAG_KEY)])
+        return tagged(one for one in map(self._read, found) if one is not None)
+
+    async def terminate(self, instance_id: InstanceId) -> None:
+        """End an instance; see the port."""
+        if not _is_id(instance_id):
+            return
+        try:
+            await self._aws.call("terminate_instances", InstanceIds=[instance_id])
+        except errors.NotFound:
+            return
+
+    async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
+        """List our keys, groups and such volumes as no instance has; see the port."""
+        ours = filtered("tag-key", TAG_KEY)
+        keys, groups, volumes = await asyncio.gather(
+            self._aws.read("describe_key_pairs", Filters=[ours]),
+            self._aws.pages("describe_security_groups", "SecurityGroups", Filters=[ours]),
+            self._aws.pages(
+                "describe_volumes", "Volumes", Filters=[ours, filtered("status", "available")]
+            ),
+        )
+        found = {"group": groups, "volume": volumes, "key": need(keys, "KeyPairs")}
+        return [
+            Leftover(
+                provider=self.name,
+                kind=kind,
+                id=need(row, _REMOVE[kind][1]),
+                tag=_tag(row),
+                since=_seconds(row.get("CreateTime")),
+            )
+            for kind, rows in found.items()
+            for row in rows
+            if parse_tag(_tag(row)) is not None
+        ]
+
+    async def remove(self, leftover: Leftover) -> None:
+        """Remove one; a group is refused until its instance is gone; see the port."""
+        operation, argument = _REMOVE[leftover.kind]
+        try:
+            await self._aws.call(operation, **{argument: leftover.id})
+        except errors.NotFound:
+            return
+
+    async def check(self) -> list[Finding]:
+        """Look for offers, a network, an image and quotas; see the port."""
+        network = await self._market.network()
+        image = await self._launcher.image(for_gpu=True)
+        zones = ", ".join(network.subnets)
+        return [
+            *await super().check(),
+            Finding("network", f"{network.vpc} has subnets in {zones}"),
+            Finding("image", f"{image.get('Name', '')} ({need(image, 'ImageId')})"),
+            *await asyncio.gather(*(self._quota(code, what) for code, what in _QUOTAS.items())),
+        ]
+
+    async def _quota(self, code: str, what: str) -> Finding:
+        """How many vCPUs may run; what the keys may not ask for is no fault."""
+        try:
+            answer = await self._aws.read(
+                "get_service_quota", service="service-quotas", ServiceCode="ec2", QuotaCode=code
+            )
+        except (errors.ProviderAuthError, errors.NotFound) as refused:
+            return Finding("quota", f"{what}: not known ({refused.message})")
+        vcpus = float(need(answer, "Quota", "Value"))
+        fix = f"ask for quota {code} in AWS's console, Service Quotas; it takes days"
+        return Finding("quota", f"{what}: {vcpus:.0f} vCPUs", None if vcpus else fix)
+
+    def _read(self, found: Mapping[str, Any]) -> Instance | None:
+        """One instance in our words; None when it is gone."""
+        word = word_of(found)
+        if word == "terminated":
+            return None
+        host, tags = found.get("PublicIpAddress"), _tags(found)
+        reason = found.get("StateReason", {}).get("Message") or found.get("StateTransitionReason")
+        return Instance(
+            id=InstanceId(need(found, "InstanceId")),
+            provider=self.name,
+            tag=tags.get(TAG_KEY, ""),
+            status=status_of(word, _STATUSES),
+            address=self.address(host) if host else None,
+            started_at=_seconds(found.get("LaunchTime")),
+            price_usd_per_h=float(tags.get(PRICE_KEY, 0)),
+            type=str(found.get("InstanceType", "")),
+            detail="" if word == "running" else f"ec2 says {word} {reason or ''}".strip(),
+        )
+
+
+def _tags(found: Mapping[str, Any]) -> dict[str, str]:
+    return {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
+
+
+def _tag(found: Mapping[str, Any]) -> str:
+    return _tags(found).get(TAG_KEY, "")
+
+
+def _is_id(instance_id: str) -> bool:
+    """Whether EC2 could have given it; others need no question."""
+    return re.fullmatch(r"i-[0-9a-f]{8,17}", instance_id) is not None
+
+
+def _seconds(moment: datetime | None) -> float | None:
+    return moment.timestamp() if moment else None
