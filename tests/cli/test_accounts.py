@@ -240,6 +240,13 @@ def test_on_a_terminal_the_key_is_asked_for_and_never_shown(laptop, pasted):
     assert KEY[6:] not in terminal.screen
 
 
+def test_a_terminal_in_place_of_a_pipe_is_asked_without_showing_either(laptop):
+    terminal = Terminal(laptop, "login", "lambda", "--stdin")
+    terminal.answer("lambda api key: ", f"{KEY}\n")
+    assert terminal.end() == 0, terminal.screen
+    assert KEY not in terminal.screen
+
+
 def test_two_keys_may_be_pasted_at_once(laptop):
     terminal = Terminal(laptop, "login", "verda", "--no-check")
     terminal.answer("verda client id: ", "the-client-id\nthe-client-secret\n")

@@ -95,7 +95,7 @@ def _values(out: Out, provider: str, fields: list[str], *, piped: bool) -> dict[
     """The keys as they were meant."""
     from towline.credentials import plain  # noqa: PLC0415 - `--help` needs none of it
 
-    if piped:
+    if piped and not sys.stdin.isatty():
         given = _lines(provider, fields)
     elif sys.stdin.isatty():
         given = [
