@@ -56,6 +56,15 @@ def piped(laptop, text, *arguments, code=0, env=None):
     return stdout + stderr
 
 
+def given(laptop, key=KEY):
+    """The key is stored already."""
+    laptop.home.mkdir(mode=0o700)
+    accounts_file(laptop).touch(mode=0o600)
+    accounts_file(laptop).write_text(
+        json.dumps({"lambda": {"where": "file", "keys": {"api_key": key}}})
+    )
+
+
 def accounts_file(laptop):
     return laptop.home / "accounts.json"
 
@@ -96,7 +105,7 @@ def test_what_a_paste_brings_along_does_not_matter(laptop, text):
 
 
 def test_a_refused_key_is_not_stored_and_not_shown(laptop):
-    piped(laptop, KEY)
+    given(laptop)
     said = piped(laptop, WRONG, code=2)
     assert "nothing was stored, for lambda refuses this key" in said
     assert "hint: make a new key in lambda's console" in said
@@ -189,7 +198,7 @@ def test_your_own_machines_need_no_key(laptop, name):
 
 
 def test_a_file_that_others_can_read_stops_login_before_it_asks(laptop):
-    piped(laptop, KEY)
+    given(laptop)
     accounts_file(laptop).chmod(0o644)
     said = piped(laptop, KEY, code=2)
     assert f"chmod 600 {accounts_file(laptop)}" in said
@@ -229,6 +238,13 @@ def test_on_a_terminal_the_key_is_asked_for_and_never_shown(laptop, pasted):
     assert stored(laptop)["lambda"]["keys"] == {"api_key": KEY}
     assert KEY not in terminal.screen
     assert KEY[6:] not in terminal.screen
+
+
+def test_a_terminal_in_place_of_a_pipe_is_asked_without_showing_either(laptop):
+    terminal = Terminal(laptop, "login", "lambda", "--stdin")
+    terminal.answer("lambda api key: ", f"{KEY}\n")
+    assert terminal.end() == 0, terminal.screen
+    assert KEY not in terminal.screen
 
 
 def test_two_keys_may_be_pasted_at_once(laptop):
@@ -283,7 +299,7 @@ def test_with_a_keyring_the_key_is_in_there_and_nowhere_else(laptop, cloud):
 
 
 def test_logout_removes_the_key(laptop):
-    piped(laptop, KEY)
+    given(laptop)
     assert laptop("logout", "lambda").stdout == "removed\n"
     assert stored(laptop) == {}
     assert laptop("logout", "lambda").stdout == "no key of lambda is stored\n"
@@ -302,7 +318,7 @@ def test_logout_does_not_lock_out_of_what_still_bills(laptop):
     from towline.core.run import RunRecord, RunState
     from towline.store.journal import Store
 
-    piped(laptop, KEY)
+    given(laptop)
     store = Store(laptop.home / "towline.db", Redactor(), RealClock())
     run_id = run_id_from(b"12345678")
     run = RunRecord(
@@ -404,7 +420,7 @@ def test_without_an_account_the_way_to_one_is_said(laptop, cloud):
 
 
 def test_a_stored_key_is_used_without_being_named(laptop):
-    piped(laptop, KEY)
+    given(laptop)
     assert laptop.json("offers")["offers"]
 
 
@@ -464,8 +480,7 @@ def test_doctor_of_one_account_says_what_it_found_and_the_safety(laptop):
 
 
 def test_doctor_without_a_name_looks_at_the_machine_and_every_account(laptop):
-    laptop.config.write_text("")
-    piped(laptop, KEY, "--no-check")
+    given(laptop)
     settle(laptop, nobody_listens())
     out = laptop("doctor", code=2).stdout
     assert "ok   python: " in out
@@ -495,9 +510,21 @@ def test_doctor_has_a_fix_for_what_is_wrong_with_an_account(laptop, cloud, key, 
 
 
 def test_a_stored_key_that_is_refused_is_to_be_replaced(laptop):
-    piped(laptop, WRONG, "--no-check")
+    given(laptop, WRONG)
     out = laptop("doctor", "lambda", code=2).stdout
     assert "fix: make a new key in lambda's console, then `towline login lambda`" in out
+
+
+def test_what_the_driver_advises_for_its_own_refusal_is_kept(laptop, monkeypatch, capsys):
+    async def refused(_driver):
+        raise errors.ProviderAuthError("it may not list", hint="its policy must allow listing")
+
+    monkeypatch.setattr(LambdaCloud, "list_tagged", refused)
+    assert in_process(laptop, monkeypatch, "doctor", "lambda") == 2
+    assert capsys.readouterr().out.splitlines() == [
+        "BAD  provider lambda: it may not list, api key from LAMBDA_API_KEY",
+        "     fix: its policy must allow listing",
+    ]
 
 
 def test_doctor_says_when_nothing_is_in_stock(laptop, cloud):
@@ -545,12 +572,21 @@ def test_a_provider_that_stays_silent_is_given_up(laptop, cloud, monkeypatch, ca
 
 
 def test_a_file_that_others_can_read_is_a_finding(laptop):
-    piped(laptop, KEY)
+    given(laptop)
     accounts_file(laptop).chmod(0o640)
     out = laptop("doctor", code=2).stdout
     assert "BAD  keys: others can read the keys in" in out
     assert f"fix: chmod 600 {accounts_file(laptop)}" in out
     assert "ok   provider local: answers" in out
+
+
+def test_gc_sweeps_what_it_can_when_the_stored_keys_can_not_be_read(laptop):
+    given(laptop)
+    laptop.config.write_text("")
+    accounts_file(laptop).chmod(0o640)
+    found = laptop.json("gc", "--dry-run", code=4)
+    assert [one["provider"] for one in found["unreachable"]] == ["accounts"]
+    assert "chmod 600" in found["unreachable"][0]["hint"]
 
 
 def in_process(laptop, monkeypatch, *arguments):

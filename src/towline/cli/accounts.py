@@ -8,6 +8,7 @@ import click
 
 if TYPE_CHECKING:
     from towline.core.instance import Features
+    from towline.errors import TowlineError
 
 provider_argument = click.argument("provider", metavar="PROVIDER")
 _HOST_KEYS = {
@@ -33,6 +34,11 @@ def require_provider(name: str) -> None:
     from towline.providers.settings import require_known  # noqa: PLC0415
 
     require_known(name, names(), "PROVIDER", "provider")
+
+
+def own_hint(error: TowlineError) -> str | None:
+    """What the raiser advises; None when it knows no more than all errors of its kind."""
+    return error.hint if error.hint != error.usual_hint else None
 
 
 def safety_words(features: Features) -> list[str]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from towline import errors
-from towline.cli.accounts import require_provider, safety_words
+from towline.cli.accounts import own_hint, require_provider, safety_words
 from towline.cli.common import json_option, opened
 from towline.cli.text import Out
 from towline.clock import RealClock
@@ -190,16 +190,16 @@ async def _ask(towline: Towline, name: str, provider: Provider) -> list[Check]:
     except TimeoutError:
         return [_silent(f"provider {name}")]
     except errors.ProviderAuthError as error:
-        return [Check(f"provider {name}", error.message, _new_key_fix(name, source))]
+        fix = own_hint(error) or _new_key_fix(name, source)
+        return [Check(f"provider {name}", f"{error.message}{_from(source)}", fix)]
     except errors.TowlineError as error:
         return [_bad(f"provider {name}", error)]
     answers = f"answers, {count_text(count, 'instance')}"
     if not keys_of(name):
         grade = provider.features.host_key_grade
         return [Check(f"provider {name}", f"{answers}, host keys of grade {grade}")]
-    keys = "".join(f", {field.replace('_', ' ')} from {one}" for field, one in source.items())
     return [
-        Check(f"provider {name}", answers + keys),
+        Check(f"provider {name}", f"{answers}{_from(source)}"),
         *await _account(name, provider),
         Check(f"{name} safety", ", ".join(safety_words(provider.features))),
     ]
@@ -215,6 +215,11 @@ async def _account(name: str, provider: Provider) -> list[Check]:
     except errors.TowlineError as error:
         return [_bad(f"{name} account", error)]
     return [Check(f"{name} {one.name}", one.message, one.fix) for one in findings]
+
+
+def _from(source: dict[str, str]) -> str:
+    """Where each key was found."""
+    return "".join(f", {field.replace('_', ' ')} from {one}" for field, one in source.items())
 
 
 def _new_key_fix(name: str, source: dict[str, str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from towline import errors
-from towline.cli.accounts import provider_argument, require_provider
+from towline.cli.accounts import own_hint, provider_argument, require_provider
 from towline.cli.common import opened, yes_option
 from towline.cli.hidden import read_hidden
 from towline.cli.text import Out
@@ -95,7 +95,7 @@ def _values(out: Out, provider: str, fields: list[str], *, piped: bool) -> dict[
     """The keys as they were meant."""
     from towline.credentials import plain  # noqa: PLC0415 - `--help` needs none of it
 
-    if piped:
+    if piped and not sys.stdin.isatty():
         given = _lines(provider, fields)
     elif sys.stdin.isatty():
         given = [
@@ -144,7 +144,7 @@ def _check(out: Out, towline: Towline, name: str, values: Mapping[str, str]) -> 
         count = asyncio.run(_count(towline.accounts.provider(name, values)))
     except errors.ProviderAuthError as error:
         message = f"nothing was stored, for {name} refuses this key: {error.message}"
-        raise errors.CredentialsError(message, hint=_new_key(name)) from error
+        raise errors.CredentialsError(message, hint=own_hint(error) or _new_key(name)) from error
     except (errors.PaymentNeeded, errors.QuotaExceeded) as error:
         out.line(f"{name} accepts the key, but: {error.message}")  # so it knows the account
     except errors.ProviderError as error:
