@@ -169,7 +169,7 @@ class CanopyWave(Driver):
         listed = await self._project.instances()
         for row in listed:
             self._regions[need(row, "id")] = need(row, "region")
-        count = Counter(row.get("name") for row in listed)
+        count = Counter(str(row.get("name")) for row in listed)
         self._twins = {name for name, times in count.items() if times > 1}
         return listed
 

@@ -3,14 +3,16 @@
 An address carries no name of ours, and it bills until it is released; so what is ours is kept in
 the run's memo, on disk before it is asked for. By region, because a run may try several:
 
-    before     ids that were there before an address was asked for; kept while the answer is
-               unknown: what has come since and lies idle is then taken for ours
-    asked_at   when that was
+    before     ids that were there when an address was asked for; kept while the answer is unknown:
+               what has come since and lies idle may then be ours
     allocated  ids that we made: to be released
     reused     ids that were there and lay idle, taken because no more may be made: to be kept
 
 The vendor says that an address is lost with its instance, Neutron's own documents that it stays:
 both are handled, for only the list of addresses is believed.
+
+A wrong guess is possible in one case: two runs died, one before the answer came and one after it,
+and only the first goes on; it may then take the other's address, and leave its own idle.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from towline import errors
+from towline.core.backoff import delays
 from towline.core.instance import Instance, parse_tag
 from towline.ports import Clock, Memo
 from towline.providers.canopywave_project import Project
@@ -26,8 +29,10 @@ from towline.providers.http import need, segment
 
 #: an association took 5 to 10 s where somebody measured it; only then it is asked for again
 _ASSOCIATE_S = 15.0
-#: how long an address may take to be listed after the answer was lost
-_LATE_S = 30.0
+#: After a lost answer: how long the address may take to be listed, and how long one that another
+#: run has just made may lie idle. Before that nothing is guessed, and no other asked for.
+_SETTLE_S = 30.0
+_POLL_S = (0.1, 2.0)
 
 Row = Mapping[str, Any]
 
@@ -38,8 +43,9 @@ class Addresses:
     def __init__(self, project: Project, clock: Clock, settle_s: float) -> None:
         self._project = project
         self._clock = clock
-        self._late_s = min(_LATE_S, settle_s)
+        self._settle_s = min(_SETTLE_S, settle_s)
         self._asked: dict[str, float] = {}  # address -> when its association was asked for
+        self._open: dict[tuple[str, str], float] = {}  # region, tag -> since when a loss is known
 
     async def attach(self, region: str, instance: Instance, memo: Memo) -> None:
         """Go one step: nothing, or one association, of an address that is allocated if need be.
@@ -49,16 +55,23 @@ class Addresses:
         """
         note = Note(memo, region)
         rows = await self._project.ips(region)
-        if any(row.get("server") == instance.tag for row in rows):
-            note.settle([row["id"] for row in rows if row.get("server") == instance.tag])
+        serving = [row["id"] for row in rows if row.get("server") == instance.tag]
+        if serving:
+            note.settle(serving)
             return
-        chosen = note.own(rows) or note.guess(rows)
-        if chosen is None and note.asked_at + self._late_s > self._clock.now():
-            return  # the answer was lost a moment ago: it may have been made, and come late
-        await self._associate(chosen or await self._allocate(note, rows), instance, note)
+        chosen = note.own(rows)
+        if chosen is None and note.is_open:
+            since = self._open.setdefault((region, instance.tag), self._clock.monotonic())
+            if self._clock.monotonic() < since + self._settle_s:
+                return
+            chosen = note.guess(rows)
+        if chosen is None:
+            chosen = await self._allocate(note, rows)
+            self._open.pop((region, instance.tag), None)
+        await self._associate(chosen, instance, note)
 
     async def _allocate(self, note: Note, rows: list[dict[str, Any]]) -> str:
-        note.intend(rows, self._clock.now())
+        note.intend(rows)
         try:
             made = str(need(await self._project.post("/ips", note.region), "id"))
         except (errors.ProviderUnavailable, errors.ProviderReplyError):
@@ -84,7 +97,20 @@ class Addresses:
                 note.drop(address)
             return
         self._asked[address] = now
-        note.settle([address])
+        if note.is_open:
+            await self._confirm(address, instance.tag, note)
+
+    async def _confirm(self, address: str, tag: str, note: Note) -> None:
+        """A guess was right when the address serves us; when it serves another it was theirs."""
+        until = self._clock.monotonic() + _ASSOCIATE_S
+        for pause_s in delays(*_POLL_S):
+            rows = await self._project.ips(note.region)
+            server = next((row.get("server") for row in rows if row["id"] == address), None)
+            if server == tag:
+                note.settle([address])
+            if server or self._clock.monotonic() >= until:
+                return
+            await self._clock.sleep(pause_s)
 
     async def release(self, region: str, address: str, tag: str) -> None:
         """Release an address that is idle or serves an instance of that tag; others are not ours."""
@@ -106,9 +132,9 @@ class Note:
         self._value: dict[str, Any] = dict(memo.read().get(region, {}))
 
     @property
-    def asked_at(self) -> float:
-        """When an address was asked for whose answer is unknown; long ago when there is none."""
-        return float(self._value.get("asked_at", 0.0))
+    def is_open(self) -> bool:
+        """Whether an address was asked for whose answer is unknown."""
+        return "before" in self._value
 
     def own(self, rows: list[dict[str, Any]]) -> str | None:
         """One that the memo holds and that serves nobody; what isn't listed is tried as well."""
@@ -129,19 +155,19 @@ class Note:
         """Whether it is one of the `allocated` or the `reused`."""
         return address in self._value.get(kind, [])
 
-    def intend(self, rows: list[dict[str, Any]], now: float) -> None:
+    def intend(self, rows: list[dict[str, Any]]) -> None:
         """An address is about to be asked for."""
-        self._write(before=[row["id"] for row in rows], asked_at=now)
+        self._write(before=[row["id"] for row in rows])
 
     def forget_intent(self) -> None:
         """Nothing was made."""
-        self._write(before=None, asked_at=None)
+        self._write(before=None)
 
     def made(self, address: str) -> None:
         """The answer came. Should it be one that was there before, it is not ours to release."""
         allocated = self._value.get("allocated", [])
         new = [] if address in self._value.get("before", []) else [address]
-        self._write(allocated=[*allocated, *new], before=None, asked_at=None)
+        self._write(allocated=[*allocated, *new], before=None)
 
     def settle(self, addresses: list[str]) -> None:
         """These serve the instance now: one that came after we asked is what the answer was."""
@@ -149,7 +175,7 @@ class Note:
         if before is not None:
             new = [one for one in addresses if one not in before and one not in allocated]
             if new:
-                self._write(allocated=[*allocated, *new], before=None, asked_at=None)
+                self._write(allocated=[*allocated, *new], before=None)
 
     def borrow(self, rows: list[dict[str, Any]], refused: errors.ProviderError) -> str:
         """Take one that lies idle, and remember that it is not ours.

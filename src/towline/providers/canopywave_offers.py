@@ -61,7 +61,7 @@ class Catalogue:
                 vram_gb=kind.gpu.memory_gb if kind.gpu else None,
                 region=region,
                 boot_s=self._boot_s,
-                payload={"image": image, "price_note": kind.price_note},
+                payload={"image": image} | _note(kind),
             )
             for kind, image, price in priced
             if image is not None and price is not None
@@ -107,3 +107,7 @@ class Catalogue:
             return Finding("prices", "both forms of each price agree")
         fix = f"towline counts with the larger; compare with the console at {CONSOLE}"
         return Finding("prices", "; ".join(odd), fix)
+
+
+def _note(kind: Kind) -> dict[str, str]:
+    return {"price_note": kind.price_note} if kind.price_note else {}
