@@ -279,6 +279,7 @@ class TestInstances:
 
         async def scenario():
             made = await rented(subject, subject.fresh())
+            cloud.boxes = False
             twin = cloud.make(
                 made.tag, "1x H100 (80 GB SXM5)", 2.25, project=fake.PROJECT, region="KEF-2"
             )  # fmt: skip
@@ -581,9 +582,31 @@ class TestCheck:
         ]  # fmt: skip
 
     def test_a_project_that_the_key_does_not_see(self, cloud, fresh):
-        cloud.projects = ["team@example.org"]
-        with pytest.raises(errors.ProviderAuthError, match="no permission for the project"):
-            asyncio.run(fresh(project="typo@example.org").check())
+        findings = asyncio.run(fresh(project="typo@example.org").check())
+        assert [one.name for one in findings] == ["key", "project"]
+        assert fake.PROJECT in findings[1].fix
+
+    def test_several_projects_and_no_choice(self, cloud, fresh):
+        cloud.projects.append("team@example.org")
+        assert "providers.canopywave.project" in finding(fresh(), "project").fix
+
+    def test_no_project_at_all(self, cloud, fresh):
+        cloud.projects.clear()
+        assert "sees no project" in finding(fresh(), "project").message
+
+    def test_a_key_that_is_refused(self, suite, cloud):
+        suite.keys = {"api_key": "other.key"}
+        with pytest.raises(errors.ProviderAuthError, match="Unauthorized"):
+            asyncio.run(suite.subject_of(cloud).fresh().check())
+
+    def test_one_thing_that_can_not_be_read_does_not_hide_the_others(self, cloud, fresh):
+        cloud.fail("list_keys", "403")
+        found = {one.name: one.fix for one in asyncio.run(fresh().check())}
+        assert [name for name, fix in found.items() if fix] == ["ssh-keys"]
+
+    def test_no_region(self, cloud, fresh):
+        cloud.regions = []
+        assert "providers.canopywave.region" in finding(fresh(), "regions").fix
 
     def test_a_key_that_lost_its_comment(self, cloud, fresh):
         async def scenario():

@@ -34,7 +34,7 @@ from towline.core.task import Resources
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of
 from towline.providers.canopywave_addresses import Addresses, Note, owner
-from towline.providers.canopywave_check import findings
+from towline.providers.canopywave_check import basics, details
 from towline.providers.canopywave_offers import Catalogue
 from towline.providers.canopywave_project import CONSOLE, Project
 from towline.providers.canopywave_reading import (
@@ -80,7 +80,10 @@ class CanopyWave(Driver):
 
     async def check(self) -> list[Finding]:
         """Look at all that can be seen without renting; see the port."""
-        return [*await findings(self._project), *await self._catalogue.findings()]
+        first = await basics(self._project)
+        if any(one.fix is not None for one in first):
+            return first
+        return [*first, *await details(self._project), *await self._catalogue.findings()]
 
     # -- instances ------------------------------------------------------------------------------
 

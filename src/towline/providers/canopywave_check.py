@@ -6,59 +6,80 @@ only; both refusals have their own hint there.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from towline import errors
 from towline.core.instance import parse_tag
 from towline.ports import Finding
 from towline.providers.canopywave_project import Project
 
-_UNKNOWN_COMMENT = "without it a machine's SSH key can't be attested: towline then trusts the first one that it sees"
+_NO_COMMENT = (
+    "without it an instance's SSH key can't be attested: towline then trusts the first that it sees"
+)
 
 
-async def findings(project: Project) -> list[Finding]:
-    """Key, project, regions, keys, addresses and billing, in the order in which they are needed."""
+async def basics(project: Project) -> list[Finding]:
+    """Key and project: while one of them has a fix, nothing else can be asked."""
     visible = await project.visible()
-    name = await project.name()
-    first = [
-        Finding("key", f"the API key works and sees {len(visible)} projects"),
-        _named(name, visible),
-    ]
-    regions = await project.chosen_regions()
     return [
-        *first,
-        _places(regions, await project.regions()),
-        await _keys(project, regions),
-        await _addresses(project, regions),
-        await _billing(project),
+        Finding("key", f"the API key works and sees {len(visible)} projects"),
+        await _named(project, visible),
     ]
 
 
-def _named(name: str, visible: list[str]) -> Finding:
-    fix = None
-    if name not in visible:
-        fix = f"providers.canopywave.project must be one of: {', '.join(visible)}"
-    return Finding("project", f"project {name}", fix)
+async def details(project: Project) -> list[Finding]:
+    """Regions, keys, addresses and billing; one that fails does not hide the others."""
+    return [
+        await _tried("regions", _regions(project)),
+        await _tried("ssh-keys", _keys(project)),
+        await _tried("addresses", _addresses(project)),
+        await _tried("billing", _billing(project)),
+    ]
 
 
-def _places(regions: list[str], known: list[str]) -> Finding:
-    fix = None if regions else "ask CanopyWave's support for a region"
-    return Finding("regions", f"renting in {', '.join(regions)}, of {len(known)} regions", fix)
+async def _tried(name: str, question: Awaitable[Finding]) -> Finding:
+    try:
+        return await question
+    except errors.TowlineError as error:
+        return Finding(name, error.message, error.hint or "try again later")
 
 
-async def _keys(project: Project, regions: list[str]) -> Finding:
+async def _named(project: Project, visible: list[str]) -> Finding:
+    try:
+        name = await project.name()
+    except errors.TowlineError as error:
+        return Finding("project", error.message, error.hint)
+    if name in visible:
+        return Finding("project", f"project {name}")
+    choice = ", ".join(visible) or "none"
+    fix = f"set providers.canopywave.project to one that the key sees: {choice}"
+    return Finding("project", f"the key does not see project {name}", fix)
+
+
+async def _regions(project: Project) -> Finding:
+    chosen, known = await project.chosen_regions(), await project.regions()
+    fix = None if chosen else "set providers.canopywave.region to a region of the console's"
+    return Finding("regions", f"renting in {', '.join(chosen)}, of {len(known)} regions", fix)
+
+
+async def _keys(project: Project) -> Finding:
     """A key of ours must still carry its comment, for machines are known by it."""
-    count, bare = 0, 0
-    for region in regions:
-        for name, public_key in (await project.keys(region)).items():
-            ours = parse_tag(name) is not None
-            count += ours
-            bare += ours and len(public_key.split()) < 3  # noqa: PLR2004 - kind, key, comment
-    text = f"SSH keys can be read; {count} are of towline's runs"
+    regions = await project.chosen_regions()
+    ours = [
+        public_key
+        for region in regions
+        for name, public_key in (await project.keys(region)).items()
+        if parse_tag(name) is not None
+    ]
+    bare = sum(len(one.split()) < 3 for one in ours)  # noqa: PLR2004 - kind, key, comment
+    text = f"SSH keys can be read; {len(ours)} are of towline's runs"
     if bare:
-        return Finding("ssh-keys", f"{text}, {bare} of them lost their comment", _UNKNOWN_COMMENT)
+        return Finding("ssh-keys", f"{text}, {bare} of them lost their comment", _NO_COMMENT)
     return Finding("ssh-keys", text)
 
 
-async def _addresses(project: Project, regions: list[str]) -> Finding:
+async def _addresses(project: Project) -> Finding:
+    regions = await project.chosen_regions()
     listed = [row for region in regions for row in await project.ips(region)]
     idle = sum(not row.get("server") for row in listed)
     return Finding("addresses", f"{len(listed)} public addresses, {idle} of them serve no instance")
