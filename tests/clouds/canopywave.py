@@ -127,7 +127,7 @@ class CanopyWave(Cloud):
             raise self.refuse(400, f"missing or unknown: {', '.join(sorted(wrong))}")
         if given.get("project", PROJECT) not in self.projects:
             raise self.refuse(403, "no permission for the project")
-        if given.get("region", "KEF-2") not in self.regions:
+        if "region" in given and given["region"] not in self.regions:
             raise self.refuse(400, "no such region")
         return given
 

@@ -83,7 +83,7 @@ class CanopyWave(Driver):
         first = await basics(self._project)
         if any(one.fix is not None for one in first):
             return first
-        return [*first, *await details(self._project), *await self._catalogue.findings()]
+        return [*first, *await details(self._project, self._catalogue)]
 
     # -- instances ------------------------------------------------------------------------------
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable
 from towline import errors
 from towline.core.instance import parse_tag
 from towline.ports import Finding
+from towline.providers.canopywave_offers import Catalogue
 from towline.providers.canopywave_project import Project
 
 _NO_COMMENT = (
@@ -27,13 +28,15 @@ async def basics(project: Project) -> list[Finding]:
     ]
 
 
-async def details(project: Project) -> list[Finding]:
-    """Regions, keys, addresses and billing; one that fails does not hide the others."""
+async def details(project: Project, catalogue: Catalogue) -> list[Finding]:
+    """What is there and what may be rented; one that fails does not hide the others."""
     return [
         await _tried("regions", _regions(project)),
         await _tried("ssh-keys", _keys(project)),
         await _tried("addresses", _addresses(project)),
         await _tried("billing", _billing(project)),
+        await _tried("offers", catalogue.stock()),
+        catalogue.prices(),
     ]
 
 

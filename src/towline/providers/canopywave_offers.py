@@ -85,13 +85,22 @@ class Catalogue:
 
         return list(await asyncio.gather(*map(ask, offers)))
 
-    async def findings(self) -> list[Finding]:
-        """What `doctor` is to know of stock and prices."""
+    async def stock(self) -> Finding:
+        """Say how many offers there are, and what is known of their stock."""
         offers = await self.with_stock(await self.offers())
         stock = sum(offer.available is True for offer in offers)
         unknown = sum(offer.available is None for offer in offers)
         text = f"{len(offers)} offers: {stock} in stock, {unknown} of unknown stock"
-        return [Finding("offers", text, self._no_offers(offers, stock + unknown)), self._prices()]
+        return Finding("offers", text, self._no_offers(offers, stock + unknown))
+
+    def prices(self) -> Finding:
+        """Say which of the types that were asked last have no price, or two that disagree."""
+        odd = [f"{kind.name} is {kind.price_note}" for kind in self._kinds if kind.price_note]
+        odd += [f"{kind.name} has none" for kind in self._kinds if kind.price_usd_per_h is None]
+        if not odd:
+            return Finding("prices", "both forms of each price agree")
+        fix = f"towline counts with the larger; compare with the console at {CONSOLE}"
+        return Finding("prices", "; ".join(odd), fix)
 
     def _no_offers(self, offers: Sequence[Offer], perhaps: int) -> str | None:
         if not offers and self._image is not None:
@@ -99,14 +108,6 @@ class Catalogue:
                 f"no instance type starts the image {self._image!r}; see providers.canopywave.image"
             )
         return None if perhaps else "nothing is in stock now; try again later"
-
-    def _prices(self) -> Finding:
-        odd = [f"{kind.name} is {kind.price_note}" for kind in self._kinds if kind.price_note]
-        odd += [f"{kind.name} has none" for kind in self._kinds if kind.price_usd_per_h is None]
-        if not odd:
-            return Finding("prices", "both forms of each price agree")
-        fix = f"towline counts with the larger; compare with the console at {CONSOLE}"
-        return Finding("prices", "; ".join(odd), fix)
 
 
 def _note(kind: Kind) -> dict[str, str]:
