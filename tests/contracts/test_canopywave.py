@@ -410,6 +410,22 @@ class TestInstances:
 
         asyncio.run(scenario())
 
+    @pytest.mark.parametrize("call", ["list_ips", "instance_types"])
+    def test_an_instance_is_listed_and_ended_though_another_call_fails(self, suite, cloud, call):
+        cloud.lists_ips = False
+        subject = suite.subject_of(cloud)
+
+        async def scenario():
+            made = await rented(subject, subject.fresh())
+            cloud.fail(call, "403", 50)
+            provider = subject.fresh()
+            assert [one.id for one in await provider.list_tagged()] == [made.id]
+            assert (await provider.get(made.id)).status is InstanceStatus.ACTIVE
+            await gone(provider, made.id)
+
+        asyncio.run(scenario())
+        assert cloud.alive() == []
+
     def test_an_unknown_id_reaches_no_other_call(self, cloud, fresh):
         asyncio.run(fresh().terminate(InstanceId("../projects")))
         assert cloud.audit == []
@@ -423,6 +439,7 @@ class TestInstances:
 NETWORK = {"networks": set()}
 REFUSALS = [
     ({**NETWORK}, errors.ProviderError, "make the project's network"),
+    ({**NETWORK, "refusal_status": 404}, errors.ProviderError, "make the project's network"),
     ({**NETWORK, "refusal_status": 500}, errors.ProviderError, "make the project's network"),
     ({"payment": False}, errors.PaymentNeeded, "payment method"),
     ({"payment": False, "refusal_status": 402}, errors.PaymentNeeded, "payment method"),
@@ -604,8 +621,18 @@ class TestCheck:
         found = {one.name: one.fix for one in asyncio.run(fresh().check())}
         assert [name for name, fix in found.items() if fix] == ["ssh-keys"]
 
-    def test_no_region(self, cloud, fresh):
-        cloud.regions = []
+    @pytest.mark.parametrize(("listed", "setting", "fix"), [
+        ([], {}, True), (["KEF-2"], {"region": "sequoia"}, True), (["KEF-2"], {}, False),
+        (["KEF-2", "KEF-3"], {"region": "KEF-3"}, False),
+    ])  # fmt: skip
+    def test_regions(self, cloud, fresh, listed, setting, fix):
+        cloud.regions = listed
+        found = finding(fresh(**setting), "regions")
+        assert ("providers.canopywave.region" in (found.fix or "")) is fix
+
+    def test_regions_that_the_api_does_not_tell(self, cloud, fresh):
+        cloud.has_regions = False
+        assert finding(fresh(region="KEF-3"), "regions").fix is None
         assert "providers.canopywave.region" in finding(fresh(), "regions").fix
 
     def test_a_key_that_lost_its_comment(self, cloud, fresh):

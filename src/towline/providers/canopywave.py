@@ -192,7 +192,10 @@ class CanopyWave(Driver):
         host: str | None = row.get("publicIp") or None
         if host or str(row["status"]).lower() != "active" or row["name"] in self._twins:
             return host
-        ips = await self._project.ips(row["region"])
+        try:
+            ips = await self._project.ips(row["region"])
+        except errors.ProviderError:
+            return None  # an instance without an address can still be ended
         return next((one.get("ip") for one in ips if one.get("server") == row["name"]), None)
 
     def _instance(

@@ -60,9 +60,13 @@ async def _named(project: Project, visible: list[str]) -> Finding:
 
 
 async def _regions(project: Project) -> Finding:
-    chosen, known = await project.chosen_regions(), await project.regions()
-    fix = None if chosen else "set providers.canopywave.region to a region of the console's"
-    return Finding("regions", f"renting in {', '.join(chosen)}, of {len(known)} regions", fix)
+    chosen, listed = await project.chosen_regions(), await project.listed_regions()
+    text = f"renting in {', '.join(chosen) or 'none'}"
+    if listed is None:
+        return Finding("regions", f"{text}; the API does not tell which there are")
+    unknown = not set(chosen) <= set(listed)
+    fix = f"set providers.canopywave.region to one of: {', '.join(listed)}"
+    return Finding("regions", f"{text}, of {len(listed)}", fix if unknown or not chosen else None)
 
 
 async def _keys(project: Project) -> Finding:
@@ -96,4 +100,5 @@ async def _billing(project: Project) -> Finding:
         text = "the API tells nothing of billing"
     else:
         text = "billing can be read"
-    return Finding("billing", f"{text}; a missing payment method shows at launch only")
+    text += "; a missing payment method shows at launch only"
+    return Finding("billing", f"{text}. A client's author reports 24 h charged in advance")

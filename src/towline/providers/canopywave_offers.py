@@ -22,7 +22,7 @@ class Catalogue:
 
     def __init__(self, account: Account, project: Project, boot_s: float) -> None:
         self._provider = account.name
-        self._image: str | None = account.settings.get("image")
+        self._image = account.text("image", "") or None
         self._project = project
         self._boot_s = boot_s
         self._kinds: list[Kind] = []

@@ -49,8 +49,8 @@ class Project:
 
     def __init__(self, account: Account) -> None:
         key = "".join(account.key().split())  # one pasted with line ends is refused as malformed
-        self._account = account
-        self._name: str | None = account.settings.get("project")
+        self._name = account.text("project", "") or None
+        self.region = account.text("region", "") or None  # the one in the settings
         self._api = Api(
             account.name,
             account.text("base_url", BASE_URL),
@@ -84,28 +84,28 @@ class Project:
             self._name = found[0]
         return self._name
 
-    async def regions(self) -> list[str]:
-        """Every region of the project; the one in the settings where the API does not tell.
+    async def listed_regions(self) -> list[str] | None:
+        """The regions that the API lists; None where it lacks the call, which no page names."""
+        try:
+            return names(await self.get("/regions"))
+        except errors.NotFound:
+            return None
 
-        The call stands on no page of the vendor's.
+    async def regions(self) -> list[str]:
+        """Every region of the project, the one in the settings included.
 
         Raises:
-            ProviderError: There is neither.
+            ProviderError: The API does not tell, and no setting does.
         """
-        wanted = self._account.settings.get("region")
-        try:
-            found = names(data_of(await self.get("/regions")))
-        except errors.NotFound:
-            if wanted is None:
-                hint = f"set {_SETTING}.region in config.yaml"
-                raise errors.ProviderError("canopywave lists no regions", hint=hint) from None
-            found = []
-        return found if wanted is None or wanted in found else [*found, str(wanted)]
+        found = await self.listed_regions()
+        if found is None and self.region is None:
+            hint = f"set {_SETTING}.region in config.yaml"
+            raise errors.ProviderError("canopywave lists no regions", hint=hint)
+        return sorted({*(found or []), *([self.region] if self.region else [])})
 
     async def chosen_regions(self) -> list[str]:
         """Where instances may be rented: the setting, else every region."""
-        wanted = self._account.settings.get("region")
-        return await self.regions() if wanted is None else [str(wanted)]
+        return [self.region] if self.region else await self.regions()
 
     # -- calls ----------------------------------------------------------------------------------
 
