@@ -1,0 +1,153 @@
+"""One CanopyWave project: its name, its regions, and the calls that need them.
+
+Each call but GET /projects wants the project and most want a region: in the query of GET and
+DELETE, in the body of POST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from towline import errors
+from towline.providers.account import Account
+from towline.providers.canopywave_reading import data_of, names
+from towline.providers.http import Api, Rule, need, rows
+
+BASE_URL = "https://cloud-api.canopywave.io/api/v1"
+CONSOLE = "https://cloud.canopywave.io"
+_SETTING = "providers.canopywave"
+#: Only the words are known, of no message the status. What is refused for money or for want of a
+#: network can't have been started, whatever the status; a 5xx that says "no valid host" can: it
+#: leaves an instance in state error.
+_RULES = (
+    Rule(
+        r"error decoding token",
+        errors.ProviderAuthError,
+        "the key seems to hold pasted white space or to be cut; `towline login canopywave` stores "
+        "it afresh",
+    ),
+    Rule(r"default payment method", errors.PaymentNeeded),
+    Rule(r"(?s)^4.*insufficient (funds|balance|credit)", errors.PaymentNeeded),
+    Rule(
+        r"project network not found",
+        errors.ProviderError,
+        f"make the project's network in that region first, in the console at {CONSOLE}; if there "
+        "is one, the key may lack the right to see it",
+    ),
+    Rule(r"(?s)^4(?!29).*quota", errors.QuotaExceeded),
+    Rule(
+        r"(?s)^4(?!29).*(no valid host|not enough (hosts|capacity)|(insufficient|no) capacity"
+        r"|out of (capacity|stock)|sold out|no more ip addresses)",
+        errors.NoCapacity,
+    ),
+)
+
+
+class Project:
+    """The project that an account's settings name, or its only one."""
+
+    def __init__(self, account: Account) -> None:
+        key = "".join(account.key().split())  # one pasted with line ends is refused as malformed
+        self._name = account.text("project", "") or None
+        self.region = account.text("region", "") or None  # the one in the settings
+        self._api = Api(
+            account.name,
+            account.text("base_url", BASE_URL),
+            account.clock,
+            lambda: {"Authorization": f"Bearer {key}"},
+            rules=_RULES,
+            timeout_s=account.number("timeout_s", 30.0),
+        )
+
+    async def visible(self) -> list[str]:
+        """Names of the projects that the key may use."""
+        return names(data_of(await self._api.get("/projects")))
+
+    async def name(self) -> str:
+        """The project's name; asked once.
+
+        Raises:
+            SpecError: There are several, and no setting chooses.
+            ProviderError: There is none.
+        """
+        if self._name is None:
+            found = await self.visible()
+            if not found:
+                hint = f"make a project in the console at {CONSOLE}, or a key with a right to one"
+                raise errors.ProviderError("the key sees no project", hint=hint)
+            if len(found) > 1:
+                raise errors.SpecError(
+                    f"the key sees several projects: {', '.join(sorted(found))}",
+                    hint=f"choose one of them: {_SETTING}.project in config.yaml",
+                )
+            self._name = found[0]
+        return self._name
+
+    async def listed_regions(self) -> list[str] | None:
+        """The regions that the API lists; None where it lacks the call, which no page names."""
+        try:
+            return names(await self.get("/regions"))
+        except errors.NotFound:
+            return None
+
+    async def regions(self) -> list[str]:
+        """Every region of the project, the one in the settings included.
+
+        Raises:
+            ProviderError: The API does not tell, and no setting does.
+        """
+        found = await self.listed_regions()
+        if found is None and self.region is None:
+            hint = f"set {_SETTING}.region in config.yaml"
+            raise errors.ProviderError("canopywave lists no regions", hint=hint)
+        return sorted({*(found or []), *([self.region] if self.region else [])})
+
+    async def chosen_regions(self) -> list[str]:
+        """Where instances may be rented: the setting, else every region."""
+        return [self.region] if self.region else await self.regions()
+
+    # -- calls ----------------------------------------------------------------------------------
+
+    async def get(self, path: str, region: str | None = None) -> Any:
+        """Read something of the project; what is in the answer's envelope."""
+        return data_of(await self._api.get(path, await self._where(region)))
+
+    async def get_once(self, path: str, region: str, **more: str) -> Any:
+        """Read something that is not worth asking for twice."""
+        where = await self._where(region)
+        return data_of(await self._api.send("GET", path, params={**where, **more}))
+
+    async def post(self, path: str, region: str, **more: str) -> Any:
+        """Do something in a region; what is in the answer's envelope."""
+        return data_of(await self._api.send("POST", path, {**await self._where(region), **more}))
+
+    async def delete(self, path: str, region: str) -> None:
+        """Remove something in a region; what is gone already is no error."""
+        try:
+            await self._api.send("DELETE", path, params=await self._where(region))
+        except errors.NotFound:
+            return
+
+    async def _where(self, region: str | None) -> dict[str, str]:
+        where = {"project": await self.name()}
+        return where if region is None else {**where, "region": region}
+
+    # -- what the project holds -----------------------------------------------------------------
+
+    async def instances(self) -> list[dict[str, Any]]:
+        """Rows of all instances in all regions."""
+        return rows(await self.get("/instances"))
+
+    async def keys(self, region: str) -> dict[str, str]:
+        """Public keys of a region by name."""
+        listed = rows(await self.get("/ssh-keys", region))
+        pairs: list[Mapping[str, Any]] = [need(one, "keypair") for one in listed]
+        return {str(need(one, "name")): str(one.get("public_key") or "") for one in pairs}
+
+    async def ips(self, region: str) -> list[dict[str, Any]]:
+        """Rows of a region's public addresses."""
+        listed = rows(await self.get("/ips", region))
+        for row in listed:
+            need(row, "id")
+        return listed
