@@ -5,6 +5,7 @@ import json
 
 #: provider -> (module and class of its fake, the environment of its key)
 FAKES = {
+    "canopywave": ("canopywave:CanopyWave", {"CANOPYWAVE_API_KEY": "cw_test.key"}),
     "lambda": ("lambda_cloud:LambdaCloud", {"LAMBDA_API_KEY": "lambda-test-key"}),
     "shadeform": ("shadeform:Shadeform", {"SHADEFORM_API_KEY": "shadeform-test-key"}),
     "runpod": ("runpod:RunPod", {"RUNPOD_API_KEY": "runpod-test-key"}),
