@@ -182,7 +182,7 @@ def gc(out: Out, *, dry_run: bool) -> int:
 
 def _gc_lines(found: dict[str, Any], *, dry_run: bool) -> Iterator[str]:
     for key, text in _GC_TEXTS.items():
-        for row in found[key] if key != "orphans" or dry_run else ():
+        for row in found.get(key, ()) if key != "orphans" or dry_run else ():
             hint = f"; {row['hint']}" if row.get("hint") else ""
             facts = {"what": _named(row), "price": _cost_text(row), "then": hint}
             yield text.format_map(row | facts)
