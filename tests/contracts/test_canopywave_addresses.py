@@ -222,7 +222,7 @@ class TestMoments:
 
         async def scenario():
             made = await world.addressed(await world.instance(tag=tag), memo)
-            assert memo.read() == {"KEF-2": {"allocated": cloud.our_ips()}}
+            assert [memo.read()["KEF-2"]["guess"]] == cloud.our_ips()
             # an address that somebody makes later is no candidate any more
             world.theirs.append(cloud.place_ip())
             await world.ended([made], {tag: memo})
@@ -424,6 +424,33 @@ class TestOtherRuns:
             await asyncio.gather(*map(world.addressed, made, memos.values()))
             assert cloud.asked("allocate_ip") == len(cloud.our_ips()) == 2
             await world.ended(made, memos)
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize("again", [True, False])
+    def test_a_guess_that_another_run_takes_over_is_taken_back(self, cloud, world, again):
+        """Both guess the same; the second to associate gets it, after the first was confirmed."""
+        cloud.takes_over = True
+        cloud.fail("allocate_ip", "reset_after", 2)
+        memos = {fresh_tag(): Disk() for _ in range(2)}
+        (mine, memo), (other, note) = memos.items()
+
+        async def scenario():
+            one, two = await world.instance(tag=mine), await world.instance(tag=other)
+            for instance, disk in ((one, memo), (two, note)):
+                with pytest.raises(errors.ProviderUnavailable):
+                    await world.fresh().attach_address(instance, disk)
+            one = await world.addressed(one, memo)
+            taken = memo.read()["KEF-2"]["guess"]
+            cloud.ips[taken]["machine"] = two.id
+            two = await world.addressed(two, note)
+            assert note.read()["KEF-2"].get("guess", taken) == taken
+            if again:
+                one = await world.addressed(one, memo)
+                assert memo.read()["KEF-2"]["guess"] != taken
+            assert cloud.asked("allocate_ip") == len(cloud.our_ips()) == 2
+            await world.fresh().attach_address(two, note)
+            await world.ended([one, two], memos)
 
         asyncio.run(scenario())
 

@@ -5,19 +5,21 @@ the run's memo, on disk before it is asked for. By region, because a run may try
 
     before     ids that were there when an address was asked for; kept while the answer is unknown:
                what has come since and lies idle may then be ours
+    guess      the one that was taken for it; `before` is kept beside it, for the guess may be wrong
     allocated  ids that we made: to be released
     reused     ids that were there and lay idle, taken because no more may be made: to be kept
 
 The vendor says that an address is lost with its instance, Neutron's own documents that it stays:
 both are handled, for only the list of addresses is believed.
 
-A wrong guess is possible in one case: two runs died, one before the answer came and one after it,
-and only the first goes on; it may then take the other's address, and leave its own idle.
+A wrong guess shows when the other run's memo is there too, or when the address serves another. It
+does not when two runs died, one before the answer came and one after it, and of the second nothing
+is known: its address may then be taken, and the first one's own be left idle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from towline import errors
@@ -55,6 +57,7 @@ class Addresses:
         """
         note = Note(memo, region)
         rows = await self._project.ips(region)
+        note.refute(rows, instance.tag)
         serving = [row["id"] for row in rows if row.get("server") == instance.tag]
         if serving:
             note.settle(serving)
@@ -134,26 +137,60 @@ class Note:
     @property
     def is_open(self) -> bool:
         """Whether an address was asked for whose answer is unknown."""
-        return "before" in self._value
+        return "before" in self._value and "guess" not in self._value
 
     def own(self, rows: list[dict[str, Any]]) -> str | None:
         """One that the memo holds and that serves nobody; what isn't listed is tried as well."""
         taken = {row["id"] for row in rows if row.get("server")}
-        held = [*self._value.get("allocated", []), *self._value.get("reused", [])]
+        held = [*self._held(), *self._value.get("reused", [])]
         return next((one for one in held if one not in taken), None)
+
+    def refute(self, rows: list[dict[str, Any]], tag: str) -> None:
+        """A guess that serves another was that other's; so ours is still to be found."""
+        others = [row["id"] for row in rows if row.get("server") not in {None, "", tag}]
+        if self._value.get("guess") in others:
+            self._write(guess=None)
 
     def guess(self, rows: list[dict[str, Any]]) -> str | None:
         """One that came after we asked, and lies idle."""
         return next((row["id"] for row in rows if self.may_be_ours(row)), None)
 
-    def may_be_ours(self, row: Row) -> bool:
-        """Whether an answer is open and this address could be what it was about."""
-        before = self._value.get("before")
-        return before is not None and row["id"] not in before and _is_idle(row)
+    def may_be_ours(self, row: Row, *, contested: bool = False) -> bool:
+        """Whether this address could be the one that was asked for.
 
-    def has(self, kind: str, address: str) -> bool:
-        """Whether it is one of the `allocated` or the `reused`."""
-        return address in self._value.get(kind, [])
+        Args:
+            row: Of the list of addresses.
+            contested: Whether the one that was guessed may be another run's.
+        """
+        before = self._value.get("before")
+        unknown = self.is_open or contested
+        return unknown and before is not None and row["id"] not in before and _is_idle(row)
+
+    def holds(self, address: str) -> bool:
+        """Whether it is one that we made, as far as is known."""
+        return address in self._held()
+
+    def borrows(self, address: str) -> bool:
+        """Whether it is one that is to be kept."""
+        return address in self._value.get("reused", [])
+
+    def contested(self, others: Iterable[Note]) -> bool:
+        """Whether what was guessed may be another run's: it holds it, or its own is not found."""
+        guess = self._value.get("guess")
+        return guess is not None and any(
+            one.holds(guess) or (one.is_open and guess not in one.before)
+            for one in others
+            if one is not self
+        )
+
+    @property
+    def before(self) -> list[str]:
+        """What was there when an address was asked for; [] when none was."""
+        return list(self._value.get("before", []))
+
+    def _held(self) -> list[str]:
+        guess = self._value.get("guess")
+        return [*self._value.get("allocated", []), *([guess] if guess else [])]
 
     def intend(self, rows: list[dict[str, Any]]) -> None:
         """An address is about to be asked for."""
@@ -171,11 +208,10 @@ class Note:
 
     def settle(self, addresses: list[str]) -> None:
         """These serve the instance now: one that came after we asked is what the answer was."""
-        before, allocated = self._value.get("before"), self._value.get("allocated", [])
-        if before is not None:
-            new = [one for one in addresses if one not in before and one not in allocated]
-            if new:
-                self._write(allocated=[*allocated, *new], before=None)
+        if self.is_open:
+            known = {*self._value["before"], *self._held()}
+            new = next((one for one in addresses if one not in known), None)
+            self._write(guess=new)
 
     def borrow(self, rows: list[dict[str, Any]], refused: errors.ProviderError) -> str:
         """Take one that lies idle, and remember that it is not ours.
@@ -192,6 +228,8 @@ class Note:
 
     def drop(self, address: str) -> None:
         """It is gone."""
+        if address == self._value.get("guess"):
+            self._write(guess=None, before=None)
         for kind in ("allocated", "reused"):
             self._write(**{kind: [one for one in self._value.get(kind, []) if one != address]})
 
@@ -204,12 +242,16 @@ class Note:
 def owner(row: Row, notes: Mapping[str, Note]) -> str | None:
     """The tag for which an address is held; None when it is not ours to release."""
     address, server = row["id"], row.get("server") or None
-    if any(note.has("reused", address) for note in notes.values()):
+    if any(note.borrows(address) for note in notes.values()):
         return None
     if server is not None:
         return server if parse_tag(server) is not None else None
-    made = [tag for tag, note in notes.items() if note.has("allocated", address)]
-    perhaps = [tag for tag, note in notes.items() if note.may_be_ours(row)]
+    made = [tag for tag, note in notes.items() if note.holds(address)]
+    perhaps = [
+        tag
+        for tag, note in notes.items()
+        if note.may_be_ours(row, contested=note.contested(notes.values()))
+    ]
     return next(iter([*made, *perhaps]), None)
 
 
