@@ -268,7 +268,10 @@ class TestHyperstack(CloudSuite):
 
         asyncio.run(scenario())
 
-    @pytest.mark.parametrize("name", ["web", "towline-abcdefghzz", "", f"x{fresh_tag()}"])
+    @pytest.mark.parametrize(
+        "name",
+        ["web", "towline-abcdefghzz", "", pytest.param(f"x{fresh_tag()}", id="x-before-a-tag")],
+    )
     def test_keys_of_others_are_no_leftovers(self, cloud, subject, name):
         cloud.keys["5"] = {"name": name, "environment": {"name": "nordic"}, "public_key": ""}
         assert asyncio.run(subject.fresh().leftovers({})) == []
