@@ -74,7 +74,7 @@ class Here:
             from towline.clock import RealClock
             from towline.core.instance import Order
             from towline.core.task import Resources
-            from towline.providers import local, local_box
+            from towline.providers import local, local_box, local_make
             provider = local.LocalProvider(Path({str(self.home)!r}), {{}}, RealClock())
             def die(*_args, **_more):
                 os.kill(0, signal.SIGKILL)  # the whole process group
@@ -229,7 +229,7 @@ def test_a_maker_killed_before_the_start_leaves_a_dead_instance_with_its_tag(her
 def test_a_maker_killed_while_it_prepares_leaves_no_instance(here):
     async def scenario():
         ran = here.python(
-            "local.write_state = die\n" + textwrap.dedent(CREATE.format(tag=fresh_tag()))
+            "local_make.write_state = die\n" + textwrap.dedent(CREATE.format(tag=fresh_tag()))
         )
         assert ran.returncode == -signal.SIGKILL, ran.stderr
         assert await here.provider().list_tagged() == []
