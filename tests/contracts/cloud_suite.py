@@ -166,6 +166,19 @@ class CloudSuite(ProviderSuite):
 
         asyncio.run(scenario())
 
+    def check_refusal(self, cloud, subject, spoil, error):
+        """Once an account or a stock is spoilt, create says so plainly, and nothing is made."""
+
+        async def scenario():
+            provider = subject.fresh()
+            offer = (await provider.offers(self.need))[0]
+            spoil(cloud)
+            with pytest.raises(error):
+                await provider.create(offer, subject.order(fresh_tag()))
+            assert await provider.list_tagged() == []
+
+        asyncio.run(scenario())
+
     def test_a_list_that_can_not_be_read_is_no_empty_list(self, cloud, subject):
         cloud.fail(self.list_call, "garbage")
         with pytest.raises(errors.ProviderReplyError):

@@ -136,15 +136,7 @@ class TestHyperstack(CloudSuite):
         ],
     )
     def test_definite_refusals(self, cloud, subject, spoil, error):
-        async def scenario():
-            provider = subject.fresh()
-            offer = (await provider.offers(self.need))[0]
-            spoil(cloud)
-            with pytest.raises(error):
-                await provider.create(offer, subject.order(fresh_tag()))
-            assert await provider.list_tagged() == []
-
-        asyncio.run(scenario())
+        self.check_refusal(cloud, subject, spoil, error)
 
     def test_a_second_machine_of_one_tag_is_an_unknown_outcome_and_not_made(self, cloud, subject):
         async def scenario():

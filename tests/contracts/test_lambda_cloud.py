@@ -1,12 +1,9 @@
 """Driver `lambda` keeps the clouds' contract, against a stand-in built from the vendor's OpenAPI."""
 
-import asyncio
-
 import pytest
 from clouds import lambda_cloud as fake
 
 from tests.contracts.cloud_suite import CloudSuite
-from tests.contracts.provider_suite import fresh_tag
 from towline import errors
 
 
@@ -30,12 +27,4 @@ class TestLambdaCloud(CloudSuite):
         ],
     )
     def test_definite_refusals(self, cloud, subject, spoil, error):
-        async def scenario():
-            provider = subject.fresh()
-            offer = (await provider.offers(self.need))[0]
-            spoil(cloud)
-            with pytest.raises(error):
-                await provider.create(offer, subject.order(fresh_tag()))
-            assert await provider.list_tagged() == []
-
-        asyncio.run(scenario())
+        self.check_refusal(cloud, subject, spoil, error)

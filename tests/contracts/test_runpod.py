@@ -126,15 +126,7 @@ class TestRunPod(CloudSuite):
         ],
     )
     def test_definite_refusals(self, cloud, subject, spoil, error):
-        async def scenario():
-            provider = subject.fresh()
-            offer = (await provider.offers(self.need))[0]
-            spoil(cloud)
-            with pytest.raises(error):
-                await provider.create(offer, subject.order(fresh_tag()))
-            assert await provider.list_tagged() == []
-
-        asyncio.run(scenario())
+        self.check_refusal(cloud, subject, spoil, error)
 
     def test_a_request_that_breaks_the_schema_is_not_taken_for_lack_of_stock(self, cloud, subject):
         async def scenario():

@@ -134,15 +134,7 @@ class TestShadeform(CloudSuite):
         ],
     )
     def test_definite_refusals(self, cloud, subject, spoil, error):
-        async def scenario():
-            provider = subject.fresh()
-            offer = (await provider.offers(self.need))[0]
-            spoil(cloud)
-            with pytest.raises(error):
-                await provider.create(offer, subject.order(fresh_tag()))
-            assert await provider.list_tagged() == []
-
-        asyncio.run(scenario())
+        self.check_refusal(cloud, subject, spoil, error)
 
     # -- get and terminate ----------------------------------------------------------------------
 

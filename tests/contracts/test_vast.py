@@ -142,15 +142,7 @@ class TestVast(CloudSuite):
         ids=["404", "410", "no credit"],
     )
     def test_definite_refusals(self, cloud, subject, spoil, error):
-        async def scenario():
-            provider = subject.fresh()
-            offer = (await provider.offers(self.need))[0]
-            spoil(cloud)
-            with pytest.raises(error):
-                await provider.create(offer, subject.order(fresh_tag()))
-            assert await provider.list_tagged() == []
-
-        asyncio.run(scenario())
+        self.check_refusal(cloud, subject, spoil, error)
 
     def test_a_bid_does_not_wait_for_its_turn(self, cloud, subject):
         async def scenario():
