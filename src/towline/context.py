@@ -62,17 +62,13 @@ class Context:
     def provider(self) -> Provider:
         """The provider of the instance at hand; before one was rented, the first of the run's."""
         rows = self.journal.store.ledger(self.run.id)
-        return self.provider_named(rows[-1].provider if rows else self.wanted()[0])
+        return self.provider_named(rows[-1].provider if rows else self.run.providers[0])
 
     def provider_named(self, name: str) -> Provider:
         """One of the run's providers; the same object each time."""
         if name not in self._providers:
             self._providers[name] = self.provider_of(name)
         return self._providers[name]
-
-    def wanted(self) -> list[str]:
-        """Names of the providers that the run may rent from."""
-        return self.run.provider.split(",")
 
     def tag(self) -> str:
         """The name that everything of the run carries at its providers."""

@@ -103,7 +103,7 @@ def _driven(out: Out, towline: Towline, run: RunRecord) -> int:
     from towline.cli.drive import drive_here  # noqa: PLC0415
 
     if not out.is_terminal:
-        out.line(f"Run {run.name} ({run.id}) on {run.provider.replace(',', ' or ')}")
+        out.line(f"Run {run.name} ({run.id}) on {' or '.join(run.providers)}")
     return drive_here(out, towline, run)
 
 

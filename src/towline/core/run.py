@@ -52,7 +52,7 @@ class Outcome(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunRecord:
-    """A run as the journal holds it. Times are UTC seconds."""
+    """A run as the journal holds it. Times are UTC seconds; ``provider`` may name several."""
 
     id: RunId
     name: str
@@ -66,6 +66,11 @@ class RunRecord:
     error: dict[str, Any] | None = None  # {"kind", "message", "hint", "exit_code", "step"}
     epoch: int = 0
     nonce: str = ""
+
+    @property
+    def providers(self) -> list[str]:
+        """Names of the providers that it may rent from."""
+        return self.provider.split(",")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -88,9 +88,9 @@ async def _offers(ctx: Context) -> list[Offer]:
         ProviderError: No account answered.
     """
     need = ctx.task.resources
-    market = await ask({name: ctx.provider_named(name) for name in ctx.wanted()}, need)
+    market = await ask({name: ctx.provider_named(name) for name in ctx.run.providers}, need)
     for name, failure in market.failures.items():
-        if len(market.failures) == len(ctx.wanted()):
+        if len(market.failures) == len(ctx.run.providers):
             raise failure
         ctx.note(f"{name} is left out: {failure.message}")
     return rank(market.offers, need.max_price_per_hour, _outlook(ctx))
@@ -105,7 +105,7 @@ def _outlook(ctx: Context) -> Outlook:
 def _nothing(ctx: Context, tried: int) -> errors.NoCapacity:
     message = f"none of {tried} offers could be had" if tried else "no offer that fits the task"
     hint = "try another region or GPU, a higher max_price_per_hour, or later; nothing was rented"
-    return errors.NoCapacity(f"{', '.join(ctx.wanted())}: {message}", hint=hint)
+    return errors.NoCapacity(f"{', '.join(ctx.run.providers)}: {message}", hint=hint)
 
 
 async def _rent(ctx: Context, offer: Offer) -> dict[str, Any] | None:
