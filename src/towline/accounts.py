@@ -61,8 +61,9 @@ class Accounts:
         from towline.providers import CLOUDS, keys_of, names  # noqa: PLC0415
 
         own = {name for name, one in CLOUDS.items() if one.keyless and name in self._settings}
-        usable = own.union(self.credentials.complete({name: keys_of(name) for name in names()}))
-        return [name for name in names() if name in usable]
+        every = names()
+        usable = own.union(self.credentials.complete({name: keys_of(name) for name in every}))
+        return [name for name in every if name in usable]
 
     def in_use(self) -> list[str]:
         """Names of the providers that are configured or were rented from, and `local`."""

@@ -7,6 +7,7 @@ when a run names it, so that nobody pays for libraries of a provider they do not
 
 from __future__ import annotations
 
+import functools
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -126,6 +127,7 @@ def _driver(name: str) -> Any:
         raise SpecError(message, hint=hint) from error
 
 
+@functools.cache
 def _foreign() -> dict[str, Any]:
     from importlib.metadata import entry_points  # noqa: PLC0415 - 20 ms
 

@@ -11,10 +11,12 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
+from towline.core import gpu
 from towline.core.instance import (
     Address,
     Features,
     Instance,
+    InstanceId,
     InstanceStatus,
     Leftover,
     Offer,
@@ -133,13 +135,19 @@ class Driver(OnlyInstances):
             SpecError: `resources.gpu` names no GPU.
         """
         try:
-            return [
-                offer
-                for offer in await self._all_offers()
-                if fits(offer, need.gpu, need.region, spot=need.spot)
-            ]
+            wanted = gpu.parse_need(need.gpu) if need.gpu else None
         except ValueError as error:
             raise SpecError(f"resources.gpu: {error}") from error
+        found = await self._offers_for(need, wanted)
+        return [one for one in found if fits(one, need.gpu, need.region, spot=need.spot)]
+
+    async def _offers_for(
+        self,
+        need: Resources,  # noqa: ARG002 - for a market that is too large to list
+        wanted: tuple[gpu.Gpu, int] | None,  # noqa: ARG002
+    ) -> list[Offer]:
+        """Offers among which those that fit the need are: all, unless a driver can ask for less."""
+        return await self._all_offers()
 
     async def _all_offers(self) -> list[Offer]:
         """Every offer of the account; for `offers` and `check`."""
@@ -153,6 +161,20 @@ class Driver(OnlyInstances):
             host=host,
             port=int(self.account.number("ssh_port", port or 22)),
             user=self.account.text("ssh_user", user or self.SSH_USER),
+        )
+
+    def made(
+        self, instance_id: str, offer: Offer, order: Order, started_at: float | None = None
+    ) -> Instance:
+        """What create returns: a new instance, as far as it is known."""
+        return Instance(
+            id=InstanceId(instance_id),
+            provider=self.name,
+            tag=order.tag,
+            status=InstanceStatus.BUILDING,
+            started_at=started_at or self.account.clock.now(),
+            price_usd_per_h=offer.price_usd_per_h,
+            type=offer.type,
         )
 
     def require_ours(self, order: Order) -> None:

@@ -24,7 +24,6 @@ from towline.core.instance import (
     Features,
     Instance,
     InstanceId,
-    InstanceStatus,
     Leftover,
     Offer,
     Order,
@@ -42,10 +41,10 @@ from towline.providers.canopywave_reading import (
     STATUSES,
     Kind,
     row_of_server,
-    timestamp,
     without,
 )
-from towline.providers.http import need, segment
+from towline.providers.parts import need, segment
+from towline.providers.times import utc_seconds
 
 _PASSWORD_LENGTH = 32
 
@@ -92,15 +91,7 @@ class CanopyWave(Driver):
         self.require_ours(order)
         region = offer.region or ""
         await self._add_key(region, order)
-        made = Instance(
-            id=InstanceId(await self._launch(region, offer, order.tag)),
-            provider=self.name,
-            tag=order.tag,
-            status=InstanceStatus.BUILDING,
-            started_at=self.account.clock.now(),
-            price_usd_per_h=offer.price_usd_per_h,
-            type=offer.type,
-        )
+        made = self.made(await self._launch(region, offer, order.tag), offer, order)
         self._regions[made.id], self._unseen[made.id] = region, made
         return made
 
@@ -209,7 +200,7 @@ class CanopyWave(Driver):
             tag=str(need(row, "name")),
             status=status_of(word, STATUSES),
             address=self.address(host) if host else None,
-            started_at=timestamp(row.get("launchedAt")),
+            started_at=utc_seconds(row.get("launchedAt")),
             price_usd_per_h=max((kind.price_usd_per_h or 0.0 for kind in fitting), default=0.0),
             type=fitting[0].flavor if fitting else shown,
             detail="" if word == "active" else f"{self.name} says {word}",

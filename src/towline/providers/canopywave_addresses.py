@@ -27,7 +27,7 @@ from towline.core.backoff import delays
 from towline.core.instance import Instance, parse_tag
 from towline.ports import Clock, Memo
 from towline.providers.canopywave_project import Project
-from towline.providers.http import need, segment
+from towline.providers.parts import need, segment
 
 #: an association took 5 to 10 s where somebody measured it; only then it is asked for again
 _ASSOCIATE_S = 15.0

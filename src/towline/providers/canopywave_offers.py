@@ -12,7 +12,7 @@ from towline.ports import Finding
 from towline.providers.account import Account
 from towline.providers.canopywave_project import CONSOLE, Project
 from towline.providers.canopywave_reading import Kind, in_stock, kind_of
-from towline.providers.http import rows
+from towline.providers.parts import rows
 
 _AT_ONCE = 4  # questions for stock; no limit is documented
 

@@ -12,7 +12,8 @@ from typing import Any
 from towline import errors
 from towline.providers.account import Account
 from towline.providers.canopywave_reading import data_of, names
-from towline.providers.http import Api, Rule, need, rows
+from towline.providers.http import Rule, api_of
+from towline.providers.parts import need, rows
 
 BASE_URL = "https://cloud-api.canopywave.io/api/v1"
 CONSOLE = "https://cloud.canopywave.io"
@@ -51,14 +52,7 @@ class Project:
         key = "".join(account.key().split())  # one pasted with line ends is refused as malformed
         self._name = account.text("project", "") or None
         self.region = account.text("region", "") or None  # the one in the settings
-        self._api = Api(
-            account.name,
-            account.text("base_url", BASE_URL),
-            account.clock,
-            lambda: {"Authorization": f"Bearer {key}"},
-            rules=_RULES,
-            timeout_s=account.number("timeout_s", 30.0),
-        )
+        self._api = api_of(account, BASE_URL, lambda: {"Authorization": f"Bearer {key}"}, _RULES)
 
     async def visible(self) -> list[str]:
         """Names of the projects that the key may use."""
@@ -124,10 +118,7 @@ class Project:
 
     async def delete(self, path: str, region: str) -> None:
         """Remove something in a region; what is gone already is no error."""
-        try:
-            await self._api.send("DELETE", path, params=await self._where(region))
-        except errors.NotFound:
-            return
+        await self._api.remove(path, params=await self._where(region))
 
     async def _where(self, region: str | None) -> dict[str, str]:
         where = {"project": await self.name()}

@@ -6,7 +6,6 @@ Shapes that only a third-party client has seen, and no page of the vendor's show
 
 from __future__ import annotations
 
-import datetime as dt
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,7 +14,7 @@ from typing import Any
 from towline import errors
 from towline.core import gpu
 from towline.core.instance import InstanceStatus
-from towline.providers.http import need
+from towline.providers.parts import need
 
 #: an upper and a lower case form of each are in use; the words are OpenStack Nova's [guess]
 STATUSES = {
@@ -148,15 +147,6 @@ def _floating(addresses: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | Non
             if entry.get("OS-EXT-IPS:type") == "floating":
                 return entry.get("addr")
     return None
-
-
-def timestamp(text: Any) -> float | None:
-    """UTC seconds of a time such as 2025-05-24T01:17:09.000000; None where there is none."""
-    try:
-        moment = dt.datetime.fromisoformat(str(text))
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=dt.UTC)).timestamp()
 
 
 def without(text: str, secret: str) -> str:

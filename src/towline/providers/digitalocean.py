@@ -32,7 +32,8 @@ from towline.core.instance import (
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.cloud_init import user_data
-from towline.providers.http import Api, Rule, need, rows, segment
+from towline.providers.http import Rule, api_of
+from towline.providers.parts import need, numeral, rows, segment
 from towline.providers.times import utc_seconds
 
 _BASE_URL = "https://api.digitalocean.com"
@@ -74,14 +75,7 @@ class DigitalOcean(Driver):
     def __init__(self, account: Account) -> None:
         super().__init__(account)
         key = account.key()
-        self._api = Api(
-            self.name,
-            account.text("base_url", _BASE_URL),
-            account.clock,
-            lambda: {"Authorization": f"Bearer {key}"},
-            rules=_RULES,
-            timeout_s=account.number("timeout_s", 30.0),
-        )
+        self._api = api_of(account, _BASE_URL, lambda: {"Authorization": f"Bearer {key}"}, _RULES)
 
     async def _all_offers(self) -> list[Offer]:
         only = self.account.text("region", "").lower()
@@ -126,15 +120,7 @@ class DigitalOcean(Driver):
         if vpc_uuid := self.account.text("vpc_uuid", ""):
             body["vpc_uuid"] = vpc_uuid
         answer = await self._api.send("POST", "/v2/droplets", body)
-        return Instance(
-            id=InstanceId(str(need(answer, "droplet", "id"))),
-            provider=self.name,
-            tag=order.tag,
-            status=InstanceStatus.BUILDING,
-            started_at=self.account.clock.now(),
-            price_usd_per_h=offer.price_usd_per_h,
-            type=offer.type,
-        )
+        return self.made(str(need(answer, "droplet", "id")), offer, order)
 
     async def _key(self, order: Order) -> int:
         """The id of the run's key. Look first: one that is there is refused, whatever its name."""
@@ -148,7 +134,7 @@ class DigitalOcean(Driver):
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """Read one instance; see the port."""
-        number = _number(instance_id)
+        number = numeral(instance_id)
         if number is None:
             return None
         try:
@@ -176,13 +162,9 @@ class DigitalOcean(Driver):
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """Destroy an instance; see the port."""
-        number = _number(instance_id)
-        if number is None:
-            return
-        try:
-            await self._api.send("DELETE", f"/v2/droplets/{number}")
-        except errors.NotFound:
-            return
+        number = numeral(instance_id)
+        if number is not None:
+            await self._api.remove(f"/v2/droplets/{number}")
 
     async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
         """List our keys, and the account's tags that are ours; see the port."""
@@ -200,12 +182,8 @@ class DigitalOcean(Driver):
         """Remove a key or a tag; see the port."""
         folder = {"key": "/v2/account/keys", "tag": "/v2/tags"}[leftover.kind]
         name = segment(leftover.id)
-        if name is None:
-            return
-        try:
-            await self._api.send("DELETE", f"{folder}/{name}")
-        except errors.NotFound:
-            return
+        if name is not None:
+            await self._api.remove(f"{folder}/{name}")
 
     async def check(self) -> list[Finding]:
         """Ask for offers, and whether the account may create; see the port."""
@@ -266,8 +244,3 @@ def _image(model: str, count: int) -> str:
     if model.startswith("amd"):
         return "gpu-amd-base"
     return "gpu-h100x8-base" if count > 1 else "gpu-h100x1-base"
-
-
-def _number(instance_id: InstanceId) -> str | None:
-    """An id as a part of a path; they are numbers, and anything else can't be there."""
-    return segment(instance_id) if instance_id.isascii() and instance_id.isdigit() else None

@@ -40,7 +40,7 @@ from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.ec2_api import Aws, filtered
 from towline.providers.ec2_launch import PRICE_KEY, TAG_KEY, Launcher, word_of
 from towline.providers.ec2_market import Market
-from towline.providers.http import need
+from towline.providers.parts import need
 
 _STATUSES = {
     "pending": InstanceStatus.BUILDING,
@@ -93,15 +93,7 @@ class Ec2(Driver):
         """Launch one; see the port."""
         self.require_ours(order)
         found = await self._launcher.launch(offer, order)
-        return Instance(
-            id=InstanceId(need(found, "InstanceId")),
-            provider=self.name,
-            tag=order.tag,
-            status=InstanceStatus.BUILDING,
-            started_at=_seconds(found.get("LaunchTime")) or self.account.clock.now(),
-            price_usd_per_h=offer.price_usd_per_h,
-            type=offer.type,
-        )
+        return self.made(need(found, "InstanceId"), offer, order, _seconds(found.get("LaunchTime")))
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """Read one instance; see the port. Right after create it may not be known yet."""

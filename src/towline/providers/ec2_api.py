@@ -19,7 +19,8 @@ from botocore.parsers import ResponseParserError
 
 from towline import errors
 from towline.providers.account import Account
-from towline.providers.http import Rule, need, refusal, repeated
+from towline.providers.http import Rule, refusal, repeated
+from towline.providers.parts import need
 
 _TIMEOUT_S = 30.0
 _PRICING_REGION = "us-east-1"  # its API answers in few regions, for all of them

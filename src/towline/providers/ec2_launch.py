@@ -17,7 +17,7 @@ from towline.core.instance import Offer, Order
 from towline.providers.account import Account
 from towline.providers.cloud_init import user_data
 from towline.providers.ec2_api import Aws, TokenSpent, filtered
-from towline.providers.http import need
+from towline.providers.parts import need
 
 TAG_KEY, PRICE_KEY = "towline", "towline-usd-per-h"
 _SSH_PORT = 22

@@ -22,7 +22,7 @@ from towline.core import gpu
 from towline.core.instance import Offer
 from towline.providers.account import Account
 from towline.providers.ec2_api import Aws, filtered
-from towline.providers.http import need
+from towline.providers.parts import need
 from towline.providers.settings import prices_of
 
 _GPU_TYPES = ("g*", "p*")  # EC2 has no filter for GPUs; every type with NVIDIA's begins so

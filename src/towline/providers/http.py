@@ -9,23 +9,25 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import random
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from towline import errors
 from towline.core.backoff import delays
 from towline.ports import Clock
+from towline.providers.parts import short
+
+if TYPE_CHECKING:
+    from towline.providers.account import Account
 
 _TIMEOUT_S = 30.0
 _TRIES = 4
 _PAUSES_S = (0.5, 8.0)
 _LONGEST_RETRY_S = 30.0
-_SHOWN = 300  # characters of an answer in a message
 _SUCCESS = range(200, 300)
 _Answer = TypeVar("_Answer")
 
@@ -81,6 +83,30 @@ class Api:
         """
         return await repeated(self._clock, lambda: self.send("GET", path, params=params))
 
+    async def find(self, path: str) -> Any:
+        """Read one thing; None for what is not there.
+
+        Raises:
+            ProviderError: As `send`, but for NotFound.
+        """
+        try:
+            return await self.get(path)
+        except errors.NotFound:
+            return None
+
+    async def remove(
+        self, path: str, *, method: str = "DELETE", params: Mapping[str, Any] | None = None
+    ) -> None:
+        """Remove one thing; what is gone already is no error.
+
+        Raises:
+            ProviderError: As `send`, but for NotFound.
+        """
+        try:
+            await self.send(method, path, params=params)
+        except errors.NotFound:
+            return
+
     async def send(
         self,
         method: str,
@@ -112,7 +138,7 @@ class Api:
             return json.loads(text)
         except ValueError as error:
             message = (
-                f"{self._name} answered {method} {path} with {status} and no JSON: {_short(text)}"
+                f"{self._name} answered {method} {path} with {status} and no JSON: {short(text)}"
             )
             raise errors.ProviderReplyError(message) from error
 
@@ -148,6 +174,23 @@ class Api:
             ) from error
 
 
+def api_of(
+    account: Account,
+    base_url: str,
+    headers: Callable[[], Mapping[str, str]],
+    rules: Sequence[Rule] = (),
+) -> Api:
+    """The API of an account, whose settings have the last word on where it is."""
+    return Api(
+        account.name,
+        account.text("base_url", base_url),
+        account.clock,
+        headers,
+        rules=rules,
+        timeout_s=account.number("timeout_s", _TIMEOUT_S),
+    )
+
+
 def refusal(
     name: str,
     failure: tuple[int, str, str],
@@ -163,13 +206,19 @@ def refusal(
         retry_after_s: The provider's wish, if any.
     """
     status, code, said = failure
-    message = f"{name} answers {status}: {_short(said or code) or 'no reason given'}"
-    for rule in rules:
-        if re.search(rule.pattern, f"{status} {code} {said}", re.IGNORECASE):
-            return rule.error(message, hint=rule.hint)
+    message = f"{name} answers {status}: {short(said or code) or 'no reason given'}"
+    rule = rule_for(rules, f"{status} {code} {said}")
+    if rule is not None:
+        return rule.error(message, hint=rule.hint)
     if status == 429:  # noqa: PLR2004 - HTTP's own numbers
         return errors.RateLimited(message, retry_after_s=retry_after_s)
     return _by_status(status)(message)
+
+
+def rule_for(rules: Sequence[Rule], failure: str) -> Rule | None:
+    """The first rule that fits "<status> <code> <message>"."""
+    fitting = (rule for rule in rules if re.search(rule.pattern, failure, re.IGNORECASE))
+    return next(fitting, None)
 
 
 async def repeated(clock: Clock, ask: Callable[[], Awaitable[_Answer]]) -> _Answer:
@@ -230,54 +279,8 @@ def _seconds(retry_after: str | None) -> float | None:
     return float(retry_after) if retry_after and re.fullmatch(r"\d+(\.\d+)?", retry_after) else None
 
 
-def _short(text: str) -> str:
-    plain = " ".join(text.split())
-    return plain if len(plain) <= _SHOWN else plain[:_SHOWN] + " ..."
-
-
 @functools.cache
 def _tls() -> ssl.SSLContext:
     import httpx  # noqa: PLC0415
 
     return httpx.create_ssl_context()  # 30 ms; the same for every request
-
-
-def need(value: Any, *path: str | int) -> Any:
-    """Take a part of an answer.
-
-    Raises:
-        ProviderReplyError: It is not there.
-    """
-    for part in path:
-        try:
-            value = value[part]
-        except (KeyError, IndexError, TypeError) as error:
-            where = ".".join(str(one) for one in path)
-            message = f"the provider's answer has no {where}: {_short(str(value))}"
-            raise errors.ProviderReplyError(message) from error
-    return value
-
-
-def rows(value: Any) -> list[dict[str, Any]]:
-    """An answer that must be a list of objects.
-
-    Raises:
-        ProviderReplyError: It is something else; a list that can't be read is not an empty one.
-    """
-    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
-        raise errors.ProviderReplyError(f"the provider's answer is no list: {_short(str(value))}")
-    return value
-
-
-def number(value: Any) -> float | None:
-    """A number, also one that is written as text; None for anything else."""
-    try:
-        read = float(value)
-    except (TypeError, ValueError):
-        return None
-    return read if math.isfinite(read) else None
-
-
-def segment(text: str) -> str | None:
-    """An id as one part of a path; None for what can be no id: it would be another address."""
-    return text if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:~-]{0,199}", text) else None

@@ -32,8 +32,9 @@ from towline.core.task import Resources
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.cloud_init import user_data
-from towline.providers.http import Api, Rule, need, segment
+from towline.providers.http import Rule, api_of
 from towline.providers.hyperstack_lists import all_rows, join, newest_image
+from towline.providers.parts import need, numeral
 from towline.providers.times import utc_seconds
 
 _BASE_URL = "https://infrahub-api.nexgencloud.com/v1"
@@ -84,14 +85,7 @@ class Hyperstack(Driver):
     def __init__(self, account: Account) -> None:
         super().__init__(account)
         key = account.key()
-        self._api = Api(
-            self.name,
-            account.text("base_url", _BASE_URL),
-            account.clock,
-            lambda: {"api_key": key},
-            rules=_RULES,
-            timeout_s=account.number("timeout_s", 30.0),
-        )
+        self._api = api_of(account, _BASE_URL, lambda: {"api_key": key}, _RULES)
 
     async def check(self) -> list[Finding]:
         """Look for offers, environments and credit; see the port."""
@@ -162,15 +156,7 @@ class Hyperstack(Driver):
             "user_data": user_data(order),
         }
         answer = await self._api.send("POST", _MACHINES, body)
-        return Instance(
-            id=InstanceId(str(need(answer, "instances", 0, "id"))),
-            provider=self.name,
-            tag=order.tag,
-            status=InstanceStatus.BUILDING,
-            started_at=self.account.clock.now(),
-            price_usd_per_h=offer.price_usd_per_h,
-            type=offer.type,
-        )
+        return self.made(str(need(answer, "instances", 0, "id")), offer, order)
 
     async def _image(self, offer: Offer) -> str:
         """The setting's image, else the newest Ubuntu with CUDA that the flavor may have."""
@@ -204,11 +190,8 @@ class Hyperstack(Driver):
         path = _path(_MACHINES, instance_id)
         if path is None:
             return None
-        try:
-            answer = await self._api.get(path)
-        except errors.NotFound:
-            return None
-        return self._read(need(answer, "instance"))
+        answer = await self._api.find(path)
+        return None if answer is None else self._read(need(answer, "instance"))
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; see the port."""
@@ -255,12 +238,8 @@ class Hyperstack(Driver):
         await self._delete(_path("/core/keypair", key_id))  # no "s" here
 
     async def _delete(self, path: str | None) -> None:
-        if path is None:
-            return
-        try:
-            await self._api.send("DELETE", path)
-        except errors.NotFound:
-            return
+        if path is not None:
+            await self._api.remove(path)
 
     async def _environments(self) -> dict[str, str]:
         """By region, the environment to use: the setting's, else the oldest."""
@@ -308,5 +287,5 @@ class Hyperstack(Driver):
 
 def _path(folder: str, number: str) -> str | None:
     """The path of one thing; None for what can't be its id: ids are numbers."""
-    name = segment(number)
-    return f"{folder}/{name}" if name and name.isdecimal() else None
+    name = numeral(number)
+    return f"{folder}/{name}" if name else None

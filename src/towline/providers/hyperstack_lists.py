@@ -13,7 +13,8 @@ from typing import Any
 from towline import errors
 from towline.core import gpu
 from towline.core.instance import Offer
-from towline.providers.http import Api, need, number, rows
+from towline.providers.http import Api
+from towline.providers.parts import need, number, rows
 
 _PAGE = 100
 _IMAGE = re.compile(r"Ubuntu\D*(\d+)\.(\d+).*CUDA\D*(\d+)\.(\d+)", re.IGNORECASE)

@@ -26,7 +26,8 @@ from towline.core.instance import (
 from towline.ports import Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.cloud_init import user_data
-from towline.providers.http import Api, Rule, need, rows, segment
+from towline.providers.http import Rule, api_of
+from towline.providers.parts import need, rows, segment
 
 _BASE_URL = "https://cloud.lambda.ai/api/v1"
 _TAG_KEY = "towline"
@@ -62,14 +63,7 @@ class LambdaCloud(Driver):
     def __init__(self, account: Account) -> None:
         super().__init__(account)
         key = account.key()
-        self._api = Api(
-            self.name,
-            account.text("base_url", _BASE_URL),
-            account.clock,
-            lambda: {"Authorization": f"Bearer {key}"},
-            rules=_RULES,
-            timeout_s=account.number("timeout_s", 30.0),
-        )
+        self._api = api_of(account, _BASE_URL, lambda: {"Authorization": f"Bearer {key}"}, _RULES)
 
     async def _all_offers(self) -> list[Offer]:
         types = need(await self._api.get("/instance-types"), "data")
@@ -109,15 +103,7 @@ class LambdaCloud(Driver):
             "user_data": user_data(order),
         }
         answer = await self._api.send("POST", "/instance-operations/launch", body)
-        return Instance(
-            id=InstanceId(need(answer, "data", "instance_ids", 0)),
-            provider=self.name,
-            tag=order.tag,
-            status=InstanceStatus.BUILDING,
-            started_at=self.account.clock.now(),
-            price_usd_per_h=offer.price_usd_per_h,
-            type=offer.type,
-        )
+        return self.made(need(answer, "data", "instance_ids", 0), offer, order)
 
     async def _add_key(self, order: Order) -> None:
         """Look first: two keys of one name are refused, and a lost answer may have made one."""
@@ -132,11 +118,8 @@ class LambdaCloud(Driver):
         name = segment(instance_id)
         if name is None:
             return None
-        try:
-            answer = await self._api.get(f"/instances/{name}")
-        except errors.NotFound:
-            return None
-        return self._read(need(answer, "data"))
+        answer = await self._api.find(f"/instances/{name}")
+        return None if answer is None else self._read(need(answer, "data"))
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; see the port."""
@@ -161,10 +144,7 @@ class LambdaCloud(Driver):
 
     async def remove(self, leftover: Leftover) -> None:
         """Remove a key; see the port."""
-        try:
-            await self._api.send("DELETE", f"/ssh-keys/{leftover.id}")
-        except errors.NotFound:
-            return
+        await self._api.remove(f"/ssh-keys/{leftover.id}")
 
     async def _keys(self) -> list[dict[str, Any]]:
         return rows(need(await self._api.get("/ssh-keys"), "data"))

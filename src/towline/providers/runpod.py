@@ -23,11 +23,11 @@ from typing import Any
 from towline import errors
 from towline.core import gpu
 from towline.core.instance import Features, Instance, InstanceId, InstanceStatus, Offer, Order
-from towline.core.offers import fits
 from towline.core.task import Resources
 from towline.ports import Finding
 from towline.providers.account import Account, Driver, status_of, tagged
-from towline.providers.http import Api, Rule, need, rows, segment
+from towline.providers.http import Rule, api_of
+from towline.providers.parts import need, rows, segment
 from towline.providers.times import utc_seconds
 
 _BASE_URL = "https://api.runpod.io/v2"
@@ -98,14 +98,7 @@ class RunPod(Driver):
         """
         super().__init__(account)
         key, base_url = account.key(), account.text("base_url", _BASE_URL)
-        self._api = Api(
-            self.name,
-            base_url,
-            account.clock,
-            lambda: {"Authorization": f"Bearer {key}"},
-            rules=_RULES,
-            timeout_s=account.number("timeout_s", 30.0),
-        )
+        self._api = api_of(account, _BASE_URL, lambda: {"Authorization": f"Bearer {key}"}, _RULES)
         self.features = dataclasses.replace(
             self.features, end_self_argv=("sh", "-c", _END_SELF, base_url.rstrip("/"))
         )
@@ -117,18 +110,13 @@ class RunPod(Driver):
             message = f"providers.runpod.cloud must be secure or community, not {self._cloud!r}"
             raise errors.SpecError(message, hint="correct it in config.yaml")
 
-    async def offers(self, need: Resources) -> list[Offer]:
-        """Ask for the stock of as many GPUs as are needed; see the port.
-
-        Raises:
-            SpecError: `resources.gpu` names no GPU.
-        """
-        try:
-            count = gpu.parse_need(need.gpu)[1] if need.gpu else 1
-        except ValueError as error:
-            raise errors.SpecError(f"resources.gpu: {error}") from error
-        listed = await self._offers_of(count)
-        return [one for one in listed if fits(one, need.gpu, need.region, spot=need.spot)]
+    async def _offers_for(
+        self,
+        need: Resources,  # noqa: ARG002 - stock is asked for by count alone
+        wanted: tuple[gpu.Gpu, int] | None,
+    ) -> list[Offer]:
+        """Ask for the stock of as many GPUs as are needed."""
+        return await self._offers_of(wanted[1] if wanted else 1)
 
     async def _all_offers(self) -> list[Offer]:
         return await self._offers_of(1)
@@ -195,25 +183,15 @@ class RunPod(Driver):
         if offer.region is not None:
             body["dataCenterIds"] = [offer.region]
         answer = await self._api.send("POST", "/pods", body)
-        return Instance(
-            id=InstanceId(need(answer, "id")),
-            provider=self.name,
-            tag=order.tag,
-            status=InstanceStatus.BUILDING,
-            started_at=self.account.clock.now(),
-            price_usd_per_h=answer.get("cost") or offer.price_usd_per_h,
-            type=offer.type,
-        )
+        made = self.made(need(answer, "id"), offer, order)
+        price = answer.get("cost") or offer.price_usd_per_h
+        return dataclasses.replace(made, price_usd_per_h=price)
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """Read one pod; see the port."""
         name = segment(instance_id)
-        if name is None:
-            return None
-        try:
-            return self._read(await self._api.get(f"/pods/{name}"))
-        except errors.NotFound:
-            return None
+        found = None if name is None else await self._api.find(f"/pods/{name}")
+        return None if found is None else self._read(found)
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag as its name; see the port."""
@@ -223,12 +201,8 @@ class RunPod(Driver):
     async def terminate(self, instance_id: InstanceId) -> None:
         """Delete a pod with its disk; see the port."""
         name = segment(instance_id)
-        if name is None:
-            return
-        try:
-            await self._api.send("DELETE", f"/pods/{name}")
-        except errors.NotFound:
-            return
+        if name is not None:
+            await self._api.remove(f"/pods/{name}")
 
     async def check(self) -> list[Finding]:
         """Look for pods of ours that have exited, then read the offers; see the port."""

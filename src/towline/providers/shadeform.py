@@ -34,7 +34,8 @@ from towline.core.instance import (
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.cloud_init import host_key_script
-from towline.providers.http import Api, Rule, need, rows, segment
+from towline.providers.http import Rule, api_of
+from towline.providers.parts import need, rows, segment
 from towline.providers.times import rfc3339, utc_seconds
 
 _BASE_URL = "https://api.shadeform.ai/v1"
@@ -78,14 +79,7 @@ class Shadeform(Driver):
     def __init__(self, account: Account) -> None:
         super().__init__(account)
         key = account.key()
-        self._api = Api(
-            self.name,
-            account.text("base_url", _BASE_URL),
-            account.clock,
-            lambda: {"X-API-KEY": key},
-            rules=_RULES,
-            timeout_s=account.number("timeout_s", 30.0),
-        )
+        self._api = api_of(account, _BASE_URL, lambda: {"X-API-KEY": key}, _RULES)
         self._cloud = account.text("cloud", "")
         self._region = account.text("region", "")
         self._image = account.text("image", "")
@@ -158,15 +152,7 @@ class Shadeform(Driver):
             until = self.account.clock.now() + order.lifetime_s
             body["auto_delete"] = {"date_threshold": rfc3339(until)}
         answer = await self._api.send("POST", "/instances/create", body)
-        return Instance(
-            id=InstanceId(need(answer, "id")),
-            provider=self.name,
-            tag=order.tag,
-            status=InstanceStatus.BUILDING,
-            started_at=self.account.clock.now(),
-            price_usd_per_h=offer.price_usd_per_h,
-            type=offer.type,
-        )
+        return self.made(need(answer, "id"), offer, order)
 
     async def _key_id(self, order: Order) -> str:
         """Look first: a lost answer may have added it."""
@@ -181,10 +167,8 @@ class Shadeform(Driver):
         name = segment(instance_id)
         if name is None:
             return None
-        try:
-            return self._read(await self._api.get(f"/instances/{name}/info"))
-        except errors.NotFound:
-            return None
+        found = await self._api.find(f"/instances/{name}/info")
+        return None if found is None else self._read(found)
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; the API has no pages; see the port."""
@@ -214,12 +198,8 @@ class Shadeform(Driver):
         return [key, *await super().check()]
 
     async def _delete(self, what: str, name: str) -> None:
-        if segment(name) is None:
-            return
-        try:
-            await self._api.send("POST", f"/{what}/{name}/delete")
-        except errors.NotFound:
-            return
+        if segment(name) is not None:
+            await self._api.remove(f"/{what}/{name}/delete", method="POST")
 
     async def _keys(self) -> list[dict[str, Any]]:
         return rows(need(await self._api.get("/sshkeys"), "ssh_keys"))

@@ -27,12 +27,12 @@ from typing import Any
 from towline import errors
 from towline.core import gpu
 from towline.core.instance import Features, Instance, InstanceId, InstanceStatus, Offer, Order
-from towline.core.offers import fits
 from towline.core.task import Resources
 from towline.ports import Finding
 from towline.providers.account import Account, Driver, status_of, tagged
-from towline.providers.http import Api, Rule, need, rows, segment
+from towline.providers.http import Rule, api_of
 from towline.providers.pace import Pace
+from towline.providers.parts import need, numeral, rows
 from towline.providers.vast_scripts import end_self_argv, onstart
 
 _BASE_URL = "https://console.vast.ai"
@@ -90,35 +90,16 @@ class Vast(Driver):
     def __init__(self, account: Account) -> None:
         super().__init__(account)
         key, base_url = account.key(), account.text("base_url", _BASE_URL).rstrip("/")
-        self._api = Api(
-            self.name,
-            base_url,
-            account.clock,
-            lambda: {"Authorization": f"Bearer {key}"},
-            rules=_RULES,
-            timeout_s=account.number("timeout_s", 30.0),
-        )
+        self._api = api_of(account, _BASE_URL, lambda: {"Authorization": f"Bearer {key}"}, _RULES)
         slower = account.number("pace", 1.0)  # 0 for an account without these limits
         self._pace = Pace(account.clock, {kind: s * slower for kind, s in _INTERVALS_S.items()})
         self.features = dataclasses.replace(self.features, end_self_argv=end_self_argv(base_url))
 
-    async def offers(self, need: Resources) -> list[Offer]:
-        """Search for what fits the need, for the market is too large to list; see the port.
-
-        Raises:
-            SpecError: `resources.gpu` names no GPU.
-        """
-        try:
-            wanted = gpu.parse_need(need.gpu) if need.gpu else None
-        except ValueError as error:
-            raise errors.SpecError(f"resources.gpu: {error}") from error
-        found = await self._search(need, wanted)
-        return [one for one in found if fits(one, need.gpu, need.region, spot=need.spot)]
-
     async def _all_offers(self) -> list[Offer]:
-        return await self._search(Resources(), None)
+        return await self._offers_for(Resources(), None)
 
-    async def _search(self, wish: Resources, wanted: tuple[gpu.Gpu, int] | None) -> list[Offer]:
+    async def _offers_for(self, wish: Resources, wanted: tuple[gpu.Gpu, int] | None) -> list[Offer]:
+        """Search, for the market is too large to list."""
         disk_gb = wish.disk_gb or self.account.number("disk_gb", _DISK_GB)
         region = self.account.text("region", "") if wish.region == "any" else wish.region
         query: dict[str, Any] = {
@@ -186,26 +167,16 @@ class Vast(Driver):
         contract = need(answer, "new_contract")  # also beside `success: false`: it did not start
         if not contract:
             raise errors.ProviderReplyError(f"{self.name} made an instance and names none")
-        return Instance(
-            id=InstanceId(str(contract)),
-            provider=self.name,
-            tag=order.tag,
-            status=InstanceStatus.BUILDING,
-            started_at=self.account.clock.now(),
-            price_usd_per_h=offer.price_usd_per_h,
-            type=offer.type,
-        )
+        return self.made(str(contract), offer, order)
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """Read one instance; see the port."""
-        number = _number(instance_id)
+        number = numeral(instance_id)
         if number is None:
             return None
         await self._pace.turn("get")
-        try:
-            found = need(await self._api.get(f"/api/v0/instances/{number}/"), "instances")
-        except errors.NotFound:
-            return None
+        answer = await self._api.find(f"/api/v0/instances/{number}/")
+        found = None if answer is None else need(answer, "instances")
         return None if found is None else self._read(found)
 
     async def list_tagged(self) -> list[Instance]:
@@ -226,14 +197,10 @@ class Vast(Driver):
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """Destroy an instance and its disk; see the port."""
-        number = _number(instance_id)
-        if number is None:
-            return
-        await self._pace.turn("destroy")
-        try:
-            await self._api.send("DELETE", f"/api/v0/instances/{number}/")
-        except errors.NotFound:
-            return
+        number = numeral(instance_id)
+        if number is not None:
+            await self._pace.turn("destroy")
+            await self._api.remove(f"/api/v0/instances/{number}/")
 
     async def check(self) -> list[Finding]:
         """Ask for offers, and for the account's credit; see the port."""
@@ -284,8 +251,3 @@ def _type(found: Mapping[str, Any]) -> str:
 def _country(found: Mapping[str, Any]) -> str | None:
     """US of "California, US"."""
     return str(found.get("geolocation") or "").rpartition(",")[2].strip() or None
-
-
-def _number(instance_id: InstanceId) -> str | None:
-    """An id as a part of a path; they are numbers, and anything else can't be there."""
-    return segment(instance_id) if instance_id.isascii() and instance_id.isdigit() else None

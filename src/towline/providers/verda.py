@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,7 +34,8 @@ from towline.core.task import Resources
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.cloud_init import host_key_script
-from towline.providers.http import Rule, need, number, rows, segment
+from towline.providers.http import Rule, rule_for
+from towline.providers.parts import need, number, rows, segment
 from towline.providers.times import utc_seconds
 from towline.providers.verda_lists import disk_price, join, newest_image
 from towline.providers.verda_session import Session
@@ -142,15 +142,7 @@ class Verda(Driver):
             "contract": "SPOT" if offer.spot else "PAY_AS_YOU_GO",
             "pricing": "FIXED_PRICE",
         }
-        return Instance(
-            id=InstanceId(await self._api.make("/instances", body)),
-            provider=self.name,
-            tag=order.tag,
-            status=InstanceStatus.BUILDING,
-            started_at=self.account.clock.now(),
-            price_usd_per_h=offer.price_usd_per_h,
-            type=offer.type,
-        )
+        return self.made(await self._api.make("/instances", body), offer, order)
 
     async def _image(self, offer: Offer) -> str:
         """The setting's image, else the newest Ubuntu with CUDA that the type may have."""
@@ -285,6 +277,5 @@ def _require_done(results: Any) -> None:
         if one.get("status") == "success":
             continue
         said = f"{one.get('statusCode')} {one.get('error') or 'no reason given'}"
-        known = (rule for rule in _RULES if re.search(rule.pattern, said, re.IGNORECASE))
-        rule = next(known, Rule("", errors.ProviderUnavailable))
+        rule = rule_for(_RULES, said) or Rule("", errors.ProviderUnavailable)
         raise rule.error(f"verda did not delete the instance: {said}", hint=rule.hint)

@@ -8,7 +8,7 @@ from typing import Any
 
 from towline.core import gpu
 from towline.core.instance import Offer
-from towline.providers.http import need, number, rows
+from towline.providers.parts import need, number, rows
 
 _H_PER_MONTH = 730.0
 _IMAGE = re.compile(r"ubuntu-(\d+)\.(\d+)-cuda-(\d+)\.(\d+)", re.IGNORECASE)

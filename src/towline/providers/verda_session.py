@@ -7,7 +7,8 @@ from typing import Any
 
 from towline import errors
 from towline.providers.account import Account
-from towline.providers.http import Api, Rule, need, rows, segment
+from towline.providers.http import Api, Rule
+from towline.providers.parts import need, rows, segment
 
 _BASE_URL = "https://api.verda.com/v1"
 _USED = 0.9  # of a token's life: no request is to meet its last seconds
