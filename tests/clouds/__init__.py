@@ -15,6 +15,10 @@ FAKES = {
         {"VERDA_CLIENT_ID": "verda-test-client", "VERDA_CLIENT_SECRET": "verda-test-secret"},
     ),
     "vast": ("vast:Vast", {"VAST_API_KEY": "vast-test-key"}),
+    "ec2": (
+        "ec2:Ec2",
+        {"AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "ec2-test-secret"},
+    ),
     "digitalocean": ("digitalocean:DigitalOcean", {"DIGITALOCEAN_TOKEN": "dop_v1_test"}),
 }
 
@@ -22,10 +26,15 @@ FAKES = {
 SAMPLE = {"canopywave": 40}
 
 
+def kind_of(provider):
+    """The class of a provider's stand-in."""
+    module, _colon, name = FAKES[provider][0].partition(":")
+    return getattr(importlib.import_module(f"clouds.{module}"), name)
+
+
 def fake(provider, **more):
     """Start a provider's stand-in."""
-    module, _colon, name = FAKES[provider][0].partition(":")
-    return getattr(importlib.import_module(f"clouds.{module}"), name)(**more)
+    return kind_of(provider)(**more)
 
 
 def settings(cloud, **more):

@@ -136,6 +136,8 @@ class Cloud:
 
     prefix = ""
     user = "towline"
+    #: how many of its kind may live in one process; None: any number
+    at_once = None
     #: names of the calls that make something, which may show later than their answer
     creates = ("launch",)
 

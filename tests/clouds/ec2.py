@@ -77,6 +77,8 @@ def _forwarded(action):
 
 
 class Ec2(Cloud):
+    settings = {"region": REGION}  # noqa: RUF012 - of its account in config.yaml
+    at_once = 1  # moto keeps its state in the process
     page = 3  # reservations and rows in one answer
 
     describe_images = _forwarded("DescribeImages")

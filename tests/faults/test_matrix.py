@@ -160,8 +160,9 @@ def play_all(provider, count):
         finally:
             forker.close()
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        list(pool.map(play, [work[n::WORKERS] for n in range(WORKERS)]))
+    workers = clouds.kind_of(provider).at_once or WORKERS
+    with ThreadPoolExecutor(workers) as pool:
+        list(pool.map(play, [work[n::workers] for n in range(workers)]))
     return failures, struck
 
 
