@@ -272,8 +272,8 @@ def test_a_background_driver_that_does_not_start_is_said_so(patient):
     # a package that fails to import stands in for an installation that broke meanwhile
     program = (
         "import sys\n"
-        "from towline.cli import drive, main\n"
-        "drive.sys.executable = '/bin/false'\n"
+        "from towline.cli import background, main\n"
+        "background.sys.executable = '/bin/false'\n"
         "sys.exit(main.run_command(['train', '-y', '--detach']))\n"
     )
     done = subprocess.run(

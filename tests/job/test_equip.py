@@ -13,6 +13,7 @@ STAND_IN = Path(__file__).parents[1] / "onboard" / "docker.py"
 SMI = """#!/bin/sh
 echo "NVIDIA H100 80GB HBM3, 81559, 550.54.15"
 """
+ON_THIS_MACHINE = {"gpu": "H100:1", "provider": "local"}
 
 
 @pytest.fixture
@@ -42,7 +43,7 @@ def torch(folder, version, cuda):
 
 def test_a_training_that_would_miss_the_gpu_does_not_begin(job, programs):
     program(programs, "nvidia-smi", SMI)
-    job.task(env=torch(job.root / "packages", "2.13.0+cpu", None), resources={"gpu": "H100:1"})
+    job.task(env=torch(job.root / "packages", "2.13.0+cpu", None), resources=ON_THIS_MACHINE)
     done = job.run("train", "-y", check=3)
     assert "torch 2.13.0+cpu is a build without CUDA" in done.stdout + done.stderr
     assert "training runs" not in done.stdout
@@ -59,7 +60,7 @@ def test_a_driver_that_is_too_old_is_named_with_the_cure(job, programs):
 
 
 def test_a_gpu_asked_for_and_not_there(job):
-    job.task(resources={"gpu": "H100:1"})
+    job.task(resources=ON_THIS_MACHINE)
     done = job.run("train", "-y", check=3)
     assert "asks for a GPU, and the instance shows none" in done.stdout + done.stderr
 

@@ -11,7 +11,17 @@ from towline.onboard import wire
 from towline.onboard.main import _os_error
 from towline.onboard.verbs import MUTATING, VERBS
 
-LOOKING = {"inspect", "state", "follow", "survey", "examine", "preflight", "digest", "send"}
+LOOKING = {
+    "attest",
+    "inspect",
+    "state",
+    "follow",
+    "survey",
+    "examine",
+    "preflight",
+    "digest",
+    "send",
+}
 
 
 @pytest.fixture(scope="module")

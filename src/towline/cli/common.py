@@ -59,8 +59,8 @@ def _retry_releases(out: Out, towline: Towline) -> None:
         )
 
 
-def sweep_first(out: Out, towline: Towline) -> None:
-    """End what earlier runs left at any account, before more is rented; say only what matters."""
+def sweep(out: Out, towline: Towline) -> None:
+    """End what earlier runs left at any account; say only what matters."""
     found = asyncio.run(towline.accounts.sweep_in_passing())
     for row in found["ended"]:
         out.line(f"Ended what an earlier run had left: {row['kind']} {row['id']}: {row['proof']}")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from towline.cli.common import opened, run_argument, sweep_first, yes_option
+from towline.cli.common import opened, run_argument, sweep, yes_option
 from towline.cli.text import Out
 from towline.core.run import RunState, Wish
 
@@ -54,17 +54,19 @@ def resume(out: Out, run: str | None, *, every: bool) -> int:
 
     It goes on where it was. Ctrl-C detaches: the run goes on in the background.
     """
-    from towline.cli.drive import drive_here  # noqa: PLC0415
+    from towline.cli.drive import DETACHED, drive_here  # noqa: PLC0415
 
     if every:
         _refuse_name(run)
     with opened(out, retries=False) as towline:
-        sweep_first(out, towline)
-        return (
+        code = (
             _resume_all(out, towline)
             if every
             else drive_here(out, towline, towline.store.find(run))
         )
+        if code != DETACHED:  # after: the line is taken up at once
+            sweep(out, towline)
+        return code
 
 
 def _refuse_name(run: str | None) -> None:

@@ -170,7 +170,7 @@ def gc(out: Out, *, dry_run: bool) -> int:
     """
     with opened(out, retries=False) as towline:
         found = asyncio.run(towline.gc(dry_run=dry_run))
-    shown = ("orphans", "claimed", "foreign", "unreachable") if dry_run else tuple(found)
+    shown = ("orphans", "claimed", "unreachable") if dry_run else tuple(found)
     if out.as_json:
         out.document({key: found[key] for key in shown})
     else:

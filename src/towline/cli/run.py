@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from towline.cli.arguments import task_from, task_options
-from towline.cli.common import json_option, opened, path_text, sweep_first, yes_option
+from towline.cli.common import json_option, opened, path_text, sweep, yes_option
 from towline.cli.text import Out
 from towline.errors import SpecError
 
@@ -40,7 +40,7 @@ def train(out: Out, /, target: str | None, **given: Any) -> int:
     with opened(out) as towline:
         checked = towline.check(task, base)
         _show_dataset(out, checked)
-        sweep_first(out, towline)
+        sweep(out, towline)
         if not given["yes"] and not _agreed(out, towline, task):
             out.line("Nothing was rented.")
             return 2
