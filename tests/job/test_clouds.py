@@ -119,7 +119,8 @@ def test_a_release_without_proof_is_tried_again_by_a_later_command(job):
         with sqlite3.connect(job.home / "towline.db") as db:  # half a minute later
             db.execute("UPDATE attempts SET started_at = started_at - 40 WHERE step = 'release'")
         db.close()
-        said = job.run("ls", check=0)
+        said = job.run("ls", "--json", check=0)
+        assert [run["name"] for run in json.loads(said.stdout)] == ["job"]  # and nothing else
         assert "tried again in the background" in said.stderr
         until = time.monotonic() + 20
         while json.loads(job.run("status", "--json").stdout)["state"] == "active":

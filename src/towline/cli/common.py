@@ -52,8 +52,7 @@ def _retry_releases(out: Out, towline: Towline) -> None:
         from towline.cli.background import in_background  # noqa: PLC0415 - rarely needed
 
         in_background(towline, run.id).returncode = 0  # it outlives us, and Python need not warn
-        out.complain(
-            "ReleaseUnconfirmed",
+        out.warn(
             f"the instance of run {run.name} is not proven gone and may still bill",
             "its end is tried again in the background; `towline gc` does it here",
         )
@@ -66,9 +65,9 @@ def sweep(out: Out, towline: Towline) -> None:
         out.line(f"Ended what an earlier run had left: {row['kind']} {row['id']}: {row['proof']}")
     for row in found["failed"]:
         message = f"{row['kind']} {row['id']} at {row['provider']}: {row['error']}"
-        out.complain("ReleaseUnconfirmed", message, row["hint"])
+        out.warn(message, row["hint"])
     for row in found["unreachable"]:
-        out.complain("ProviderUnavailable", f"{row['provider']}: {row['error']}", row["hint"])
+        out.warn(f"{row['provider']}: {row['error']}", row["hint"])
 
 
 def results_text(run: RunRecord) -> str:

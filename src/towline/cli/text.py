@@ -107,11 +107,15 @@ class Out:
         self.complain(error.kind, error.message, error.hint)
 
     def complain(self, kind: str, message: str, hint: str | None) -> None:
-        """Say an error of this kind."""
-        advice = f"\n\nhint: {hint}" if hint else ""
-        self._write(sys.stderr, self.clean(f"error: {message}{advice}"))
+        """Say an error of this kind, as what the command has come to."""
+        self.warn(message, hint)
         if self.as_json:
             self.json({"error": {"kind": kind, "message": message, "hint": hint}})
+
+    def warn(self, message: str, hint: str | None) -> None:
+        """Say that something is wrong beside what the command does: never on standard output."""
+        advice = f"\n\nhint: {hint}" if hint else ""
+        self._write(sys.stderr, self.clean(f"error: {message}{advice}"))
 
     def fail(self, error: BaseException) -> int:
         """Say an error, foreseen or not; its exit code."""
