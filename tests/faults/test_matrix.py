@@ -29,7 +29,7 @@ from warm import Forker
 
 RUNS = int(os.environ.get("TOWLINE_FAULT_RUNS", "0"))
 SEED = os.environ.get("TOWLINE_FAULT_SEED", "towline")
-WORKERS = int(os.environ.get("TOWLINE_FAULT_WORKERS", "8"))
+WORKERS = int(os.environ.get("TOWLINE_FAULT_WORKERS", "8" if RUNS else "2"))
 #: what a laptop's commands may end with after a fault; 1 would be a bug of towline's
 ENDS = {0, 2, 3, 4, 5, 6, 11}
 
@@ -170,7 +170,7 @@ def play_all(provider, count):
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("provider", clouds.FAKES)
 def test_after_every_fault_nothing_is_left(provider):
-    count = RUNS or clouds.SAMPLE.get(provider, 8)
+    count = RUNS or clouds.SAMPLE.get(provider, 4)
     failures, struck = play_all(provider, count)
     assert not failures, f"{len(failures)} of {count} cases failed; the first:\n{failures[0]}"
     assert struck["faults"] >= count / 2

@@ -1,9 +1,11 @@
 """The promises on a whole run: secrets, limits, keeping, stalled drivers."""
 
 import base64
+import contextlib
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
@@ -97,6 +99,18 @@ def test_model_that_cannot_be_written_here_waits_on_the_instance(job):
 
 
 @pytest.mark.slow
+def wait_until_driven_by(job, pid):
+    """Wait until the journal says that this process holds the run's lease."""
+    deadline = time.monotonic() + 15
+    with contextlib.closing(sqlite3.connect(job.home / "towline.db")) as db:
+        while True:
+            ((holder,),) = db.execute("SELECT lease_holder_json FROM runs").fetchall()
+            if holder and json.loads(holder)["pid"] == pid:
+                return
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
 def test_driver_that_was_stopped_and_wakes_up_can_do_nothing_more(job):
     """The laptop's lid: another process took the run over meanwhile."""
     job.python(
@@ -124,7 +138,7 @@ def test_driver_that_was_stopped_and_wakes_up_can_do_nothing_more(job):
             [sys.executable, "-m", "towline", "resume"], cwd=job.project, env=job.environment,
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         )  # fmt: skip
-        time.sleep(1.5)
+        wait_until_driven_by(job, second.pid)
         os.kill(first.pid, signal.SIGCONT)
         said = first.communicate(timeout=30)[0]
         assert first.returncode == 11, said
