@@ -212,17 +212,21 @@ for epoch in range(1, 1000):
     save("last.pt", f"epoch {epoch}")
     if epoch in (1, 5, 8): save("best.pt", f"epoch {epoch}", cut=50 * (epoch == 8))
     time.sleep(0.4)
+    while epoch == 7 and not os.path.exists(os.environ["GO"]): time.sleep(0.05)
     if os.path.exists("end"): break
 """
 
 
 def test_the_newest_whole_checkpoint_is_home_and_named_when_the_instance_is_lost(job):
-    script(job, TRAINS_ON, artifacts={"checkpoint_every": "1s"})
+    go = job.root / "go"
+    script(job, TRAINS_ON, artifacts={"checkpoint_every": "1s"}, env={"GO": str(go)})
     job.run("train", "-y", "--detach", check=0)
     home = results(job) / "checkpoints"
     wait_for(lambda: (home / "best.pt").exists() and (home / "last.pt").exists(), 30)
     first = content(home / "last.pt")
     wait_for(lambda: content(home / "last.pt") != first, 30)
+    wait_for(lambda: content(home / "best.pt") == "epoch 5", 30)
+    go.touch()
     # of epoch 8 the best is damaged, and does not replace the one that is home
     wait_for(lambda: int(content(home / "last.pt").split()[1]) > 10, 30)
     assert content(home / "best.pt") == "epoch 5"
