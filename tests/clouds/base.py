@@ -367,6 +367,9 @@ class Cloud:
             answer = getattr(self, name)(request, **arguments)
         except Refuse as refused:
             return refused.status, refused.body, refused.headers
+        except Exception as error:  # its own mistake must not pass for a broken connection
+            self.violations.append(f"{name}: {error!r}")
+            raise
         if isinstance(answer, Reply):
             return answer.status, answer.body, {}
         return 200, answer, {}
