@@ -80,7 +80,7 @@ class Accounts:
             NoCapacity: None fits.
             TowlineError: No account answered.
         """
-        market = await ask({name: self.provider(name) for name in names}, need)
+        market = await ask(names, self.provider, need)
         offers = rank(market.offers, need.max_price_per_hour, outlook)
         for failure in market.failures.values():
             if not offers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from towline import errors
@@ -22,11 +22,19 @@ class Market:
     failures: dict[str, errors.TowlineError] = field(default_factory=dict)
 
 
-async def ask(providers: Mapping[str, Provider], need: Resources) -> Market:
-    """Ask every account at once; one that fails or stays silent does not hold up the others."""
-    answers = await asyncio.gather(*(_ask_one(one, need) for one in providers.values()))
+async def ask(
+    names: Sequence[str], provider_of: Callable[[str], Provider], need: Resources
+) -> Market:
+    """Ask every account at once; one that fails or stays silent does not hold up the others.
+
+    Args:
+        names: Of the accounts.
+        provider_of: Makes the provider of a name; what it can't make has failed.
+        need: What is wanted.
+    """
+    answers = await asyncio.gather(*(_ask_one(name, provider_of, need) for name in names))
     market = Market()
-    for name, answer in zip(providers, answers, strict=True):
+    for name, answer in zip(names, answers, strict=True):
         if isinstance(answer, errors.TowlineError):
             market.failures[name] = answer
         else:
@@ -34,13 +42,13 @@ async def ask(providers: Mapping[str, Provider], need: Resources) -> Market:
     return market
 
 
-async def _ask_one(provider: Provider, need: Resources) -> list[Offer] | errors.TowlineError:
+async def _ask_one(
+    name: str, provider_of: Callable[[str], Provider], need: Resources
+) -> list[Offer] | errors.TowlineError:
     try:
         async with asyncio.timeout(_ANSWER_S):
-            return await provider.offers(need)
+            return await provider_of(name).offers(need)
     except TimeoutError:
-        return errors.ProviderUnavailable(
-            f"{provider.name} gave no answer within {_ANSWER_S:.0f} s"
-        )
+        return errors.ProviderUnavailable(f"{name} gave no answer within {_ANSWER_S:.0f} s")
     except errors.TowlineError as error:
         return error

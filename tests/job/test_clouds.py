@@ -82,6 +82,23 @@ def test_an_account_that_can_not_rent_does_not_stop_the_others(job, kind):
         assert all(clean(cloud) for cloud in found.values())
 
 
+def test_an_account_that_is_set_up_wrongly_does_not_stop_the_others(job):
+    with at(job, "lambda", "shadeform") as found:
+        config = json.loads((job.root / "config.yaml").read_text())
+        config["providers"]["shadeform"]["regoin"] = "us"
+        (job.root / "config.yaml").write_text(json.dumps(config))
+        plan = json.loads(job.run("plan", "--json", check=0).stdout)
+        assert {offer["provider"] for offer in plan["offers"]} == {"lambda"}
+        done = job.run("train", "-y", check=0)
+        assert "shadeform is left out: " in done.stdout
+        assert "regoin" in done.stdout
+        config["providers"]["lambda"]["regoin"] = "us"
+        (job.root / "config.yaml").write_text(json.dumps(config))
+        done = job.run("train", "-y", check=2)
+        assert "providers.lambda" in done.stderr
+        assert all(clean(cloud) for cloud in found.values())
+
+
 def cheaper(job, found):
     offers = json.loads(job.run("plan", "--json", check=0).stdout)["offers"]
     return offers[0]["provider"]

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from towline.api import Towline
     from towline.core.instance import Features, Offer
     from towline.core.task import Resources
-    from towline.ports import Provider
 
 _FEW = 40  # rows of the table; the rest is counted
 _UNKNOWN, _NONE = "?", "-"
@@ -94,17 +93,10 @@ def _ask(towline: Towline, names: list[str], need: Resources) -> _Found:
     """Ask all accounts at once."""
     from towline import market  # noqa: PLC0415 - `--help` needs none of it
 
-    providers: dict[str, Provider] = {}
-    failures: dict[str, errors.TowlineError] = {}
-    for name in names:
-        try:
-            providers[name] = towline.provider(name)
-        except errors.TowlineError as error:
-            failures[name] = error
-    answer = asyncio.run(market.ask(providers, need))
-    failures |= answer.failures
-    features = {one.name: one.features for n, one in providers.items() if n not in failures}
-    return _Found(_ranked(answer.offers, need.max_price_per_hour), features, failures)
+    answer = asyncio.run(market.ask(names, towline.provider, need))
+    answered = [name for name in names if name not in answer.failures]
+    features = {name: towline.provider(name).features for name in answered}
+    return _Found(_ranked(answer.offers, need.max_price_per_hour), features, answer.failures)
 
 
 def _ranked(found: list[Offer], max_price: float | None) -> list[Offer]:

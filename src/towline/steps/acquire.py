@@ -88,7 +88,7 @@ async def _offers(ctx: Context) -> list[Offer]:
         ProviderError: No account answered.
     """
     need = ctx.task.resources
-    market = await ask({name: ctx.provider_named(name) for name in ctx.run.providers}, need)
+    market = await ask(ctx.run.providers, ctx.provider_named, need)
     for name, failure in market.failures.items():
         if len(market.failures) == len(ctx.run.providers):
             raise failure
