@@ -11,6 +11,7 @@ address of its own in 127.0.0.0/8, so that a port stays a port as in a real clou
 
 import asyncio
 import contextlib
+import copy
 import dataclasses
 import inspect
 import json
@@ -453,6 +454,7 @@ def box_instance(cloud, machine_id):
 def _without_one(answer):
     """The same answer with one row missing from its first list."""
     status, body, headers = answer
+    body = copy.deepcopy(body)  # it may be the cloud's own list
     lists = body if isinstance(body, list) else next(
         (value for value in body.values() if isinstance(value, list)), []
     )  # fmt: skip
