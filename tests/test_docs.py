@@ -14,8 +14,9 @@ import yaml
 
 import towline.core
 from towline import errors, home, taskfile
+from towline.clock import RealClock
 from towline.core.task import Artifacts, Limits, Resources, TaskSpec
-from towline.providers import CLOUDS
+from towline.providers import CLOUDS, keys_of, make
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -238,3 +239,24 @@ def test_no_file_names_a_path_of_one_machine_or_the_host_of_a_package_registry()
         text = path.read_bytes().decode("utf-8", "replace")
         found += [f"{name_of(path)}: {word}" for word in MACHINE_WORDS if word in text]
     assert not found
+
+
+def test_the_table_of_safety_says_what_the_drivers_say():
+    rows = re.findall(
+        r"^\| `(\w+)` \| ([AB]) \|(.*)\|$", (DOCS / "providers.md").read_text(), re.MULTILINE
+    )
+    said = {name: [grade, *map(str.strip, rest.split("|"))] for name, grade, rest in rows}
+    assert said.keys() == CLOUDS.keys()
+    words = {True: {"yes"}, False: {"no"}, None: {"unknown", "no such state"}}
+    for name, (grade, *cells) in said.items():
+        keys = dict.fromkeys(keys_of(name), "x")
+        settings = {"region": "us-east-1"}
+        made = make(name, home=ROOT, settings=settings, keys=keys, dialer=None, clock=RealClock())
+        found = made.features.data()
+        order = (
+            "user_data", "tags", "idempotency_key", "server_ttl", "ends_itself",
+            "powered_off_bills", "spot",
+        )  # fmt: skip
+        assert grade == found["host_key_grade"], name
+        for key, cell in zip(order, cells, strict=True):
+            assert cell in words[found[key]], (name, key)
