@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 import towline.core
-from towline import errors, home, taskfile
+from towline import errors, home, providers, taskfile
 from towline.clock import RealClock
 from towline.core.task import Artifacts, Limits, Resources, TaskSpec
 from towline.providers import CLOUDS, keys_of, make
+from towline.providers.account import COMMON
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -260,3 +261,12 @@ def test_the_table_of_safety_says_what_the_drivers_say():
         assert grade == found["host_key_grade"], name
         for key, cell in zip(order, cells, strict=True):
             assert cell in words[found[key]], (name, key)
+
+
+def test_every_setting_of_a_cloud_is_in_the_docs():
+    text = section(DOCS / "providers.md", "## Settings")
+    for name in CLOUDS:
+        for word in providers._driver(name).SETTINGS:
+            assert re.search(rf"\| `{name}` \|.*`{word}`", text), (name, word)
+    for word in COMMON:
+        assert f"`{word}`" in text, word
