@@ -20,7 +20,7 @@ _WORTH_SAYING = 1.1  # of a compression ratio
 _SLOW_MBIT = 10
 _HOST_KEYS = {
     "A": "is known when it is made, and only that one is accepted",
-    "B": "is attested by the provider",
+    "B": "is proven by the machine, before anything of yours is sent",
     "C": "is taken as it is first shown, and only that one from then on",
     "U": "must be in your known_hosts",
 }

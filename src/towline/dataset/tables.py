@@ -9,6 +9,7 @@ import json
 from collections import Counter
 from typing import Any
 
+from towline.core.units import count_text
 from towline.dataset.report import Report
 from towline.dataset.tree import TABLES, Tree
 
@@ -130,7 +131,9 @@ def check_texts(tree: Tree, files: list[str], report: Report) -> None:
     report.splits["train"] = {"files": len(files)}
     if not files[0].endswith(".jsonl"):
         size = sum(tree.sizes[path] for path in files)
-        report.notes.append(f"{len(files):,} plain text files, {size:,} bytes: no labels")
+        report.notes.append(
+            f"{count_text(len(files), 'plain text file')}, {count_text(size, 'byte')}: no labels"
+        )
         return
     keys: Counter[str] = Counter()
     rows = 0
