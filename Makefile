@@ -7,7 +7,7 @@ N ?= 200
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format crash faults cuts bench frameworks logs docs coverage clean debian
+.PHONY: compiled help demo test lint format crash faults cuts bench frameworks logs docs coverage clean debian
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -16,7 +16,7 @@ demo: .venv/.demo  ## Train a real small model through the whole main job, with 
 	$(BIN)/towline demo
 	$(BIN)/python scripts/check_demo.py
 
-test: debian .venv/.test  ## Run all tests but those that need a GPU or rent a machine
+test: debian compiled  ## Run all tests but those that need a GPU or rent a machine
 	$(PYTEST) -n 3 --dist loadfile -m "not gpu and not live" $(ARGS)
 
 lint: .venv/.lint  ## Check style, types and who imports whom
@@ -79,6 +79,11 @@ debian:
 .venv/.test: .venv/.made pyproject.toml
 	$(INSTALL) ".[demo,test]"
 	@touch $@
+
+# tests start the command hundreds of times; where PYTHONDONTWRITEBYTECODE is set it would be
+# compiled each time
+compiled: .venv/.test
+	@$(BIN)/python -m compileall -q src
 
 .venv/.lint: .venv/.made pyproject.toml
 	$(INSTALL) ".[lint]"

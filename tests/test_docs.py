@@ -270,3 +270,9 @@ def test_every_setting_of_a_cloud_is_in_the_docs():
             assert re.search(rf"\| `{name}` \|.*`{word}`", text), (name, word)
     for word in COMMON:
         assert f"`{word}`" in text, word
+
+
+def test_the_page_shows_the_example_of_a_driver():
+    text = (ROOT / "examples" / "towline-vultr" / "towline_vultr.py").read_text("utf-8")
+    assert len(text.splitlines()) <= 200
+    assert f"```python\n{text}```\n" in section(DOCS / "providers.md", "## Write a driver")

@@ -364,6 +364,7 @@ class Cloud:
         try:
             self.authorize(request)
             if name.startswith("unknown:"):
+                self.violations.append(name)
                 return 404, {"error": f"no such call: {name}"}, {}
             answer = getattr(self, name)(request, **arguments)
         except Refuse as refused:

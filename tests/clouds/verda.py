@@ -258,9 +258,11 @@ class Verda(Cloud):
             }  # fmt: skip
         self.end(machine)
         volume = machine.data.get("volume")
-        if volume in body.get("volume_ids", ()):
+        if volume not in self.volumes:
+            pass  # it went when the instance was deleted before
+        elif volume in body.get("volume_ids", ()):
             self._end_volume(volume, permanently=body.get("delete_permanently", False))
-        elif volume in self.volumes:
+        else:
             self.volumes[volume] |= {"status": "detached", "instance_id": None}
         return {"action": "delete", "instanceId": machine_id, "status": "success"}
 

@@ -140,7 +140,10 @@ class ProviderSuite:
 
     def test_create_get_and_list_tell_the_same_from_any_process(self, subject):
         async def scenario():
-            made = await rented(subject, subject.fresh())
+            provider = subject.fresh()
+            offer = (await provider.offers(subject.need))[0]
+            made = await rented(subject, provider)
+            assert made.type == offer.type
             assert same(await subject.fresh().get(made.id), made)
             (listed,) = await subject.fresh().list_tagged()
             assert same(listed, made)

@@ -21,6 +21,7 @@ ANY = Resources(gpu=None)
 class Base(CloudSuite):
     cloud_class = fake.CanopyWave
     provider_name = "canopywave"
+    own_things = 1  # its address
     keys = {"api_key": fake.KEY}  # noqa: RUF012
     expect = {  # noqa: RUF012
         "host_key_grade": "B", "user_data": False, "tags": False, "powered_off_bills": None,

@@ -18,6 +18,7 @@ SPOT = Resources(gpu="H100:1", spot=True)
 class TestVerda(CloudSuite):
     cloud_class = fake.Verda
     provider_name = "verda"
+    own_things = 1  # its volume
     keys = {"client_id": fake.CLIENT, "client_secret": fake.SECRET}  # noqa: RUF012
     expect = {  # noqa: RUF012
         "host_key_grade": "A", "user_data": True, "host_key_late": True, "tags": True,

@@ -5,12 +5,14 @@ The APIs are stand-ins (tests/clouds); the instances are real processes behind r
 
 import contextlib
 import json
+import os
 import signal
 import sqlite3
 import time
 
 import clouds
 import pytest
+from clouds import vultr
 from warm import Forker
 
 TRAIN = "tr a b < $TOWLINE_DATASET/a.txt > $TOWLINE_OUTPUT/model.pt"
@@ -50,6 +52,20 @@ def test_the_main_job(job, provider):
             assert secret not in done.stdout + done.stderr
         swept = json.loads(job.run("gc", "--json", check=0).stdout)
         assert not any(swept.values())
+
+
+def test_the_main_job_through_a_driver_of_another_package(job):
+    with vultr.Vultr() as cloud:
+        (job.root / "config.yaml").write_text(clouds.config({"vultr": cloud}))
+        site = vultr.install(job.root / "site")
+        path = os.pathsep.join([str(site), *filter(None, [os.environ.get("PYTHONPATH")])])
+        job.environment |= {"PYTHONPATH": path, "VULTR_API_KEY": vultr.KEY}
+        job.task(TRAIN, resources={"gpu": "H100:1"})
+        done = job.run("train", "-y", check=0)
+        assert (job.project / "runs" / "job" / "model.pt").read_text() == "b\n"
+        assert job.receipt()["instance"]["provider"] == "vultr"
+        assert (len(cloud.ours()), clean(cloud)) == (1, True), (cloud.audit, done.stdout)
+        assert "ok   provider vultr" in job.run("doctor", "vultr", check=0).stdout
 
 
 def offer_type(receipt):

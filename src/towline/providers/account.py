@@ -6,6 +6,7 @@ class with the answers of a provider that needs no extra step; a driver override
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -91,7 +92,7 @@ class OnlyInstances:
         """Remove nothing, for `leftovers` lists nothing; see the port."""
 
 
-class Driver(OnlyInstances):
+class Driver(OnlyInstances, abc.ABC):
     """What cloud drivers have in common.
 
     A subclass sets `name`, `FEATURES`, `SSH_USER` and, where it knows more words in config.yaml,
@@ -139,7 +140,11 @@ class Driver(OnlyInstances):
         except ValueError as error:
             raise SpecError(f"resources.gpu: {error}") from error
         found = await self._offers_for(need, wanted)
-        return [one for one in found if fits(one, need.gpu, need.region, spot=need.spot)]
+        return [
+            one if one.boot_s else dataclasses.replace(one, boot_s=self.FEATURES.boot_s)
+            for one in found
+            if fits(one, need.gpu, need.region, spot=need.spot)
+        ]
 
     async def _offers_for(
         self,
@@ -149,9 +154,25 @@ class Driver(OnlyInstances):
         """Offers among which those that fit the need are: all, unless a driver can ask for less."""
         return await self._all_offers()
 
+    @abc.abstractmethod
     async def _all_offers(self) -> list[Offer]:
-        """Every offer of the account; for `offers` and `check`."""
-        raise NotImplementedError
+        """Every offer of the account, also what is out of stock; for `offers` and `check`."""
+
+    @abc.abstractmethod
+    async def create(self, offer: Offer, order: Order) -> Instance:
+        """Rent one instance; see the port."""
+
+    @abc.abstractmethod
+    async def get(self, instance_id: InstanceId) -> Instance | None:
+        """Read one instance; see the port."""
+
+    @abc.abstractmethod
+    async def list_tagged(self) -> list[Instance]:
+        """List what carries our tag; see the port."""
+
+    @abc.abstractmethod
+    async def terminate(self, instance_id: InstanceId) -> None:
+        """End an instance; see the port."""
 
     # -- for subclasses -------------------------------------------------------------------------
 

@@ -65,7 +65,7 @@ class CanopyWave(Driver):
         super().__init__(account)
         self._project = Project(account)
         self._addresses = Addresses(self._project, account.clock, self.features.settle_s)
-        self._catalogue = Catalogue(account, self._project, self.FEATURES.boot_s)
+        self._catalogue = Catalogue(account, self._project)
         self._regions: dict[str, str] = {}  # of instances that were seen
         self._unseen: dict[str, Instance] = {}  # made here, and in no answer yet
         self._twins: set[str] = set()  # names that several instances have

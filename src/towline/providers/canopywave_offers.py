@@ -20,11 +20,10 @@ _AT_ONCE = 4  # questions for stock; no limit is documented
 class Catalogue:
     """The instance types of a project."""
 
-    def __init__(self, account: Account, project: Project, boot_s: float) -> None:
+    def __init__(self, account: Account, project: Project) -> None:
         self._provider = account.name
         self._image = account.text("image", "") or None
         self._project = project
-        self._boot_s = boot_s
         self._kinds: list[Kind] = []
 
     async def kinds(self) -> list[Kind]:
@@ -60,7 +59,6 @@ class Catalogue:
                 gpus=kind.gpus,
                 vram_gb=kind.gpu.memory_gb if kind.gpu else None,
                 region=region,
-                boot_s=self._boot_s,
                 payload={"image": image} | _note(kind),
             )
             for kind, image, price in priced

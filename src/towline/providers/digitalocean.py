@@ -99,7 +99,6 @@ class DigitalOcean(Driver):
                 region=region,
                 available=region is not None and need(size, "available"),
                 spot=slug.endswith("-spot"),
-                boot_s=self.FEATURES.boot_s,
                 payload={"image": _image(str(gpus.get("model", "")), count)},
             )
             for region in need(size, "regions") or [None]

@@ -123,7 +123,6 @@ class Hyperstack(Driver):
         return [
             dataclasses.replace(
                 offer,
-                boot_s=self.FEATURES.boot_s,
                 payload={"environment": places[offer.region]} if offer.region in places else {},
             )
             for offer in join(self.name, flavors, stocks, book)

@@ -85,7 +85,6 @@ class LambdaCloud(Driver):
                 vram_gb=model.memory_gb if model else None,
                 region=region,
                 available=region is not None,
-                boot_s=self.FEATURES.boot_s,
             )
             for region in regions or [None]
         ]

@@ -156,7 +156,6 @@ class RunPod(Driver):
             gpus=count,
             vram_gb=kind.get("memory"),
             available=_in_stock(kind.get("availability")),
-            boot_s=self.FEATURES.boot_s,
             payload={"gpu": need(kind, "id")},
         )
         return [

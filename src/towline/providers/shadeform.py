@@ -122,7 +122,7 @@ class Shadeform(Driver):
             region=need(place, "region"),
             available=place.get("available"),
             spot=rental == _SPOT,
-            boot_s=(kind.get("boot_time") or {}).get("max_boot_in_sec") or self.FEATURES.boot_s,
+            boot_s=(kind.get("boot_time") or {}).get("max_boot_in_sec"),
             payload={"cloud": cloud, "type": name, "image": image, "rental": rental},
         )
 

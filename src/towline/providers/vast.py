@@ -142,7 +142,6 @@ class Vast(Driver):
             region=_country(found),
             available=True,  # the search names what is rentable
             spot=spot,
-            boot_s=self.FEATURES.boot_s,
             net_mbit=min(speeds, default=None),
             traffic_usd_per_gb=max(tolls),
             storage_usd_per_h=0.0,  # in the price

@@ -117,9 +117,7 @@ class Verda(Driver):
         )
         wanted = self.account.settings.get("region")
         return [
-            dataclasses.replace(offer, boot_s=self.FEATURES.boot_s)
-            for offer in join(self.name, types, fixed, spot)
-            if wanted in {None, offer.region}
+            offer for offer in join(self.name, types, fixed, spot) if wanted in {None, offer.region}
         ]
 
     async def create(self, offer: Offer, order: Order) -> Instance:
