@@ -68,7 +68,7 @@ def test_a_second_ctrl_c_ends_the_process_at_once(patient):
     process.communicate(timeout=5)
     assert process.returncode == 130
     patient.go.touch()  # a background driver had been started by then
-    patient.wait_until(lambda: patient.json("status")["state"] == "succeeded")
+    patient.wait_until(lambda: patient.rows("SELECT 1 FROM runs WHERE state = 'succeeded'"))
 
 
 def test_detach_leaves_the_run_to_a_background_driver(patient):
