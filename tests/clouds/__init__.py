@@ -19,6 +19,13 @@ FAKES = {
         "ec2:Ec2",
         {"AWS_ACCESS_KEY_ID": "AKIATESTTESTTESTTEST", "AWS_SECRET_ACCESS_KEY": "ec2-test-secret"},
     ),
+    "openstack": (
+        "openstack:OpenStack",
+        {
+            "OS_APPLICATION_CREDENTIAL_ID": "os-test-credential",
+            "OS_APPLICATION_CREDENTIAL_SECRET": "os-test-secret",
+        },
+    ),
     "digitalocean": ("digitalocean:DigitalOcean", {"DIGITALOCEAN_TOKEN": "dop_v1_test"}),
 }
 

@@ -119,6 +119,7 @@ class Reply:
 
     status: int
     body: object = None
+    headers: dict = dataclasses.field(default_factory=dict)
 
 
 def call(method, pattern):
@@ -373,7 +374,7 @@ class Cloud:
             self.violations.append(f"{name}: {error!r}")
             raise
         if isinstance(answer, Reply):
-            return answer.status, answer.body, {}
+            return answer.status, answer.body, answer.headers
         return 200, answer, {}
 
     def _read_wrongly(self, name, kind, answer):

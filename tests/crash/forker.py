@@ -2,12 +2,14 @@
 
 One JSON request a line on stdin: {"argv", "cwd", "env", "out", "die_after_commit", "kill_after_s",
 "pid_file", "money_only"}. With "pid_file" the child says there who it is, so that others can kill
-it; with "money_only" the steps between renting and terminating do nothing.
+it; with "money_only" the steps between renting and terminating do nothing. Modules of "warm" are
+imported before the fork, once for all children.
 "times" children run at once. One JSON reply a line on stdout: {"status", "statuses"}; a negative
 status is a signal.
 Forking a process that has imported everything saves a second a run.
 """
 
+import importlib
 import json
 import os
 import signal
@@ -97,6 +99,8 @@ def kill_later(pid, seconds):
 
 
 def fork(request):
+    for module in request.get("warm", []):
+        importlib.import_module(module)
     pid = os.fork()
     if pid == 0:
         child(request)

@@ -27,6 +27,8 @@ import pytest
 from clouds.base import AFTER, BEFORE, LATE, READS
 from warm import Forker
 
+from towline.providers import CLOUDS
+
 RUNS = int(os.environ.get("TOWLINE_FAULT_RUNS", "0"))
 SEED = os.environ.get("TOWLINE_FAULT_SEED", "towline")
 WORKERS = int(os.environ.get("TOWLINE_FAULT_WORKERS", "8" if RUNS else "2"))
@@ -69,6 +71,7 @@ class Case:
         status = forker.run({
             "argv": argv, "cwd": str(self.root / "p"), "env": env, "money_only": True,
             "out": str(self.root / "out"), "pid_file": str(self.root / "pid"),
+            "warm": [f"towline.providers.{CLOUDS[self.provider].driver.partition(':')[0]}"],
         })  # fmt: skip
         assert status in ENDS | {-signal.SIGKILL}, self.said()
         return status

@@ -131,6 +131,17 @@ def test_offers_without_capacity_are_passed_in_order(job):
         assert clean(cloud)
 
 
+def test_no_host_for_an_openstack_server_is_passed_in_order(job):
+    """The create is accepted, the server fails a moment later: it is ended, the next one tried."""
+    with at(job, "openstack") as cloud:
+        cloud.flavors["g2.h100"] = ("H100", 1, 100, {})  # cheaper, so tried first
+        cloud.no_host.add("g2.h100")
+        done = job.run("train", "-y", check=0)
+        assert "No valid host was found" in done.stdout
+        assert [machine.type for machine in cloud.ours()] == ["g2.h100", "g1.h100.1"]
+        assert clean(cloud)
+
+
 def test_nothing_is_tried_past_an_instance_that_can_not_be_ended(job):
     """It never gets an address, and the API refuses to end it: exit 6, with the console's link."""
     with at(job, "lambda", boot_s=60) as cloud:

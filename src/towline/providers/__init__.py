@@ -49,6 +49,15 @@ CLOUDS: dict[str, Entry] = {
         extra="ec2",
         keyless=True,
     ),
+    "openstack": Entry(
+        "openstack:OpenStack",
+        {
+            "application_credential_id": "OS_APPLICATION_CREDENTIAL_ID",
+            "application_credential_secret": "OS_APPLICATION_CREDENTIAL_SECRET",
+        },
+        extra="openstack",
+        keyless=True,
+    ),
 }
 _OWN = ("local", "ssh")  # machines that need no account
 

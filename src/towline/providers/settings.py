@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -29,25 +30,31 @@ def require_known(word: object, known: Iterable[str], where: str, noun: str) -> 
     raise SpecError(message, hint=f"did you mean {near!r}? Known: {', '.join(words)}")
 
 
-def prices_of(value: Any, where: str) -> dict[str, float]:
+def prices_of(value: Any, where: str, *, free: bool = False) -> dict[str, float]:
     """A setting that gives prices in USD per hour by type; nothing is no prices.
 
     Args:
         value: What the user wrote.
         where: Dotted path of the place, as in config.yaml.
+        free: Whether something may cost nothing.
 
     Raises:
         SpecError: It is something else.
     """
     prices = value or {}
-    if not isinstance(prices, Mapping) or not all(map(_is_price, prices.values())):
-        message = f"{where} must give prices in USD per hour by type, each above 0"
+    if not isinstance(prices, Mapping) or not all(
+        _is_price(price, free=free) for price in prices.values()
+    ):
+        least = "from 0 up" if free else "above 0"
+        message = f"{where} must give prices in USD per hour by type, each {least}"
         raise SpecError(message, hint="such as `prices: {p5.4xlarge: 6.88}`")
     return {str(name): float(price) for name, price in prices.items()}
 
 
-def _is_price(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value > 0
+def _is_price(value: object, *, free: bool) -> bool:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return False
+    return value > 0 or (free and value == 0)
 
 
 def _likeness(word: str, known: str) -> tuple[bool, float]:
