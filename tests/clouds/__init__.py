@@ -29,8 +29,8 @@ FAKES = {
     "digitalocean": ("digitalocean:DigitalOcean", {"DIGITALOCEAN_TOKEN": "dop_v1_test"}),
 }
 
-#: how many cases of the fault matrix are in every test run; 4 where it is not said
-SAMPLE = {"canopywave": 20}
+#: how many cases of the fault matrix are in every test run; 3 where it is not said
+SAMPLE = {"canopywave": 12}
 
 
 def kind_of(provider):

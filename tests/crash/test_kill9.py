@@ -22,6 +22,7 @@ import pytest
 from warm import Forker
 
 RUNS = int(os.environ.get("TOWLINE_CRASH_RUNS", "6"))
+EVERY = 1 if "TOWLINE_CRASH_RUNS" in os.environ else 3  # `make crash` dies after each commit
 WORKERS = 2
 
 # every line can be told from every other, so that a lost or doubled byte shows
@@ -173,11 +174,11 @@ def in_parallel(cases):
 
 @pytest.mark.crash
 @pytest.mark.timeout(600)
-def test_kill_after_every_single_commit():
+def test_kill_after_a_commit():
     killed_at = []
-    first, block = 1, 16
+    first, block = 1, 16 * EVERY
     while True:
-        cases = [{"die_after_commit": n} for n in range(first, first + block)]
+        cases = [{"die_after_commit": n} for n in range(first, first + block, EVERY)]
         results = in_parallel(cases)
         killed_at += [
             case["die_after_commit"] for case, hit in zip(cases, results, strict=True) if hit
@@ -185,7 +186,7 @@ def test_kill_after_every_single_commit():
         if not all(results):
             break
         first += block
-    assert len(killed_at) > 20  # the run has many commits, and each was a point of death
+    assert len(killed_at) * EVERY > 20  # the run has many commits, and each was a point of death
 
 
 @pytest.mark.crash

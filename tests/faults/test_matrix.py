@@ -173,7 +173,7 @@ def play_all(provider, count):
 @pytest.mark.timeout(0)
 @pytest.mark.parametrize("provider", clouds.FAKES)
 def test_after_every_fault_nothing_is_left(provider):
-    count = RUNS or clouds.SAMPLE.get(provider, 4)
+    count = RUNS or clouds.SAMPLE.get(provider, 3)
     failures, struck = play_all(provider, count)
     assert not failures, f"{len(failures)} of {count} cases failed; the first:\n{failures[0]}"
     assert struck["faults"] >= count / 2
