@@ -160,6 +160,7 @@ class ProviderSuite:
 
         asyncio.run(scenario())
 
+    @pytest.mark.logs_in
     def test_an_active_instance_runs_a_command(self, subject):
         async def scenario():
             made = await rented(subject, subject.fresh())
@@ -178,6 +179,7 @@ class ProviderSuite:
 
         asyncio.run(scenario())
 
+    @pytest.mark.logs_in
     def test_a_stranger_can_not_pass_for_the_instance(self, subject):
         async def scenario():
             made = await rented(subject, subject.fresh())

@@ -219,6 +219,7 @@ class TestEc2(CloudSuite):
         assert {key: form.get(key) for key in expected} == expected
         assert "InstanceMarketOptions.MarketType" not in form
 
+    @pytest.mark.logs_in
     def test_an_instance_ends_itself_without_any_key(self, cloud, subject):
         async def scenario():
             provider = subject.fresh()

@@ -176,6 +176,7 @@ class TestRunPod(CloudSuite):
 
         asyncio.run(scenario())
 
+    @pytest.mark.logs_in
     def test_an_exited_pod_is_dead_but_there_until_it_is_deleted(self, cloud, subject):
         async def scenario():
             provider = subject.fresh()
