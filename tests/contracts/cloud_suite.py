@@ -33,6 +33,8 @@ class CloudSuite(ProviderSuite):
     )
     #: what each instance has besides what `create` made before it, such as an address of its own
     own_things = 0
+    #: how long a provider waits that is to give up soon
+    quick_s = 0.3
     #: more settings of the account
     settings = {}  # noqa: RUF012
 
@@ -65,8 +67,9 @@ class CloudSuite(ProviderSuite):
         )  # fmt: skip
 
     def quick(self, cloud):
-        """A provider that gives up on a silent API soon."""
-        return self.subject_of(cloud, timeout_s=0.3).fresh()
+        """A provider that gives up on a silent API soon, but not on one that is merely busy."""
+        cloud.timeout_s = 2 * self.quick_s
+        return self.subject_of(cloud, timeout_s=self.quick_s).fresh()
 
     # -- offers ---------------------------------------------------------------------------------
 
