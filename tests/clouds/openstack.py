@@ -1,7 +1,8 @@
 """A stand-in for one project of an OpenStack cloud: Keystone v3, Nova v2.1, Neutron v2.0, Glance v2.
 
-Built from OpenStack's API reference (docs.openstack.org/api-ref): paths, statuses, fields of create
-calls, what is required, envelopes of errors, links to further pages, statuses of servers. Quirks
+After OpenStack's API reference (docs.openstack.org/api-ref): paths, statuses, fields of create
+calls, what is required, envelopes of errors, links to further pages, statuses of servers. Held
+against its pages word by word: key pairs and floating addresses; the rest is not. Quirks
 after the facts file: no capacity is a server in ERROR after a 202; a floating address stays when
 its server goes; a group in use can't be deleted; keys' names are unique, groups' are not.
 
