@@ -17,7 +17,7 @@ demo: .venv/.demo  ## Train a real small model through the whole main job, with 
 	$(BIN)/python scripts/check_demo.py
 
 test: debian compiled  ## Run all tests but those that need a GPU or rent a machine
-	$(PYTEST) -n 4 --dist loadfile --no-loadscope-reorder -m "not gpu and not live" $(ARGS)
+	$(PYTEST) -n 3 --dist loadfile --no-loadscope-reorder -m "not gpu and not live" $(ARGS)
 
 lint: .venv/.lint  ## Check style, types and who imports whom
 	$(BIN)/ruff check

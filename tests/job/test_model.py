@@ -223,9 +223,8 @@ def test_the_newest_whole_checkpoint_is_home_and_named_when_the_instance_is_lost
     job.run("train", "-y", "--detach", check=0)
     home = results(job) / "checkpoints"
     wait_for(lambda: (home / "best.pt").exists() and (home / "last.pt").exists(), 30)
-    first = content(home / "last.pt")
-    wait_for(lambda: content(home / "last.pt") != first, 30)
     wait_for(lambda: content(home / "best.pt") == "epoch 5", 30)
+    assert int(content(home / "last.pt").split()[1]) <= 7
     go.touch()
     # of epoch 8 the best is damaged, and does not replace the one that is home
     wait_for(lambda: int(content(home / "last.pt").split()[1]) > 10, 30)
