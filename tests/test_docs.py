@@ -251,9 +251,7 @@ def test_the_table_of_safety_says_what_the_drivers_say():
     words = {True: {"yes"}, False: {"no"}, None: {"unknown", "no such state"}}
     for name, (grade, *cells) in said.items():
         keys = dict.fromkeys(keys_of(name), "x")
-        settings = {"region": "us-east-1"}
-        if name == "openstack":
-            settings = {"base_url": "http://127.0.0.1:9/v3"}
+        settings = {"region": "us-east-1", "base_url": "http://127.0.0.1:9/v3"}
         made = make(name, home=ROOT, settings=settings, keys=keys, dialer=None, clock=RealClock())
         found = made.features.data()
         order = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,19 @@ class Accounts:
             clock=self._clock,
         )
 
+    def providers(
+        self, names: Iterable[str]
+    ) -> tuple[dict[str, Provider], dict[str, errors.TowlineError]]:
+        """Those that can be made, and what is wrong with the others: a key is gone, a setting."""
+        made: dict[str, Provider] = {}
+        wrong: dict[str, errors.TowlineError] = {}
+        for name in names:
+            try:
+                made[name] = self.provider(name)
+            except errors.TowlineError as error:
+                wrong[name] = error
+        return made, wrong
+
     def names(self) -> list[str]:
         """Names of the clouds that can be used: all keys are known, or config.yaml names a cloud
         whose library finds credentials by itself.
@@ -94,18 +107,14 @@ class Accounts:
 
     async def sweep(self, *, dry_run: bool) -> dict[str, Any]:
         """The account's half of `gc`; see `recover.sweep`."""
-        providers: dict[str, Provider] = {}
         failed: dict[str, errors.TowlineError] = {}
         names = set(self.in_use())
         try:
             names |= set(self.names())
         except errors.CredentialsError as error:  # what is known by other ways is still swept
             failed["accounts"] = error
-        for name in sorted(names):
-            try:
-                providers[name] = self.provider(name)
-            except errors.TowlineError as error:  # its key is gone, or a setting is wrong
-                failed[name] = error
+        providers, wrong = self.providers(sorted(names))
+        failed |= wrong
         found = await recover.sweep(self._store, providers, self._clock, dry_run=dry_run)
         found["unreachable"] += [
             {"provider": name, "error": error.message, "hint": error.hint}

@@ -82,30 +82,17 @@ class Towline:
         Raises:
             SpecError: Names what, where, why, and what to do.
         """
-        providers = self.provider_names(task)
-        for name in self._usable(providers):
-            if self.provider(name).features.containers is False and task.image:
+        names = self.provider_names(task)
+        providers, wrong = self.accounts.providers(names)
+        if not providers:
+            raise wrong[names[0]]
+        for name, provider in providers.items():  # acquire notes the others
+            if provider.features.containers is False and task.image:
                 message = f"image: instances of provider {name} have neither docker nor podman"
                 hint = "install one there, or take `image` out of the task"
                 raise errors.SpecError(message, hint=hint)
         checked = starting.check(task, base, results_root, self.redactor, self.home.path)
-        return replace(checked, providers=tuple(providers))
-
-    def _usable(self, names: list[str]) -> list[str]:
-        """Those of the providers whose keys and settings are right; acquire notes the others.
-
-        Raises:
-            TowlineError: None is; of the first.
-        """
-        wrong: dict[str, errors.TowlineError] = {}
-        for name in names:
-            try:
-                self.provider(name)
-            except errors.TowlineError as error:
-                wrong[name] = error
-        if len(wrong) == len(names):
-            raise wrong[names[0]]
-        return [name for name in names if name not in wrong]
+        return replace(checked, providers=tuple(names))
 
     async def plan(
         self, task: TaskSpec, base: Path, uplink_bytes_per_s: float | None = None

@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from journal import rows
 
 if os.name == "posix":
     import fcntl
@@ -124,15 +124,7 @@ class Laptop:
         return value
 
     def rows(self, query):
-        """Rows of the journal; [] before there is one. A command would take 0.3 s to tell."""
-        path = self.home / "towline.db"
-        if not path.exists():
-            return []
-        with contextlib.closing(sqlite3.connect(path)) as db:
-            try:
-                return db.execute(query).fetchall()
-            except sqlite3.OperationalError:
-                return []  # the schema is not there yet
+        return rows(self.home, query)
 
     def wait_for_epoch(self):
         """Wait until the training of the newest run has printed its first epoch."""

@@ -186,6 +186,18 @@ class CloudSuite(ProviderSuite):
 
         asyncio.run(scenario())
 
+    def check_being_deleted(self, cloud, subject):
+        """An instance whose end was asked for may still bill, where the provider shows it."""
+
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            cloud.delete_s = 5.0
+            await provider.terminate(made.id)
+            assert (await provider.get(made.id)).status is InstanceStatus.TERMINATING
+
+        asyncio.run(scenario())
+
     def test_a_list_that_can_not_be_read_is_no_empty_list(self, cloud, subject):
         cloud.fail(self.list_call, "garbage")
         with pytest.raises(errors.ProviderReplyError):

@@ -185,14 +185,7 @@ class TestHyperstack(CloudSuite):
         asyncio.run(scenario())
 
     def test_a_machine_being_deleted_may_still_bill(self, cloud, subject):
-        async def scenario():
-            provider = subject.fresh()
-            made = await rented(subject, provider)
-            cloud.delete_s = 5.0
-            await provider.terminate(made.id)
-            assert (await provider.get(made.id)).status is InstanceStatus.TERMINATING
-
-        asyncio.run(scenario())
+        self.check_being_deleted(cloud, subject)
 
     def test_ports_are_asked_to_stay_as_they_are(self, cloud, subject):
         asyncio.run(rented(subject, subject.fresh()))

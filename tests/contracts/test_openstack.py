@@ -424,14 +424,7 @@ class TestOpenStack(CloudSuite):
         assert [one.status for one in listed] == ([status] if status else [])
 
     def test_a_server_being_deleted_may_still_bill(self, cloud, subject):
-        async def scenario():
-            provider = subject.fresh()
-            made = await rented(subject, provider)
-            cloud.delete_s = 5.0
-            await provider.terminate(made.id)
-            assert (await provider.get(made.id)).status is InstanceStatus.TERMINATING
-
-        asyncio.run(scenario())
+        self.check_being_deleted(cloud, subject)
 
     def test_a_server_that_was_renamed_is_ours_by_its_metadata(self, cloud, subject):
         made = self.create(cloud, subject)

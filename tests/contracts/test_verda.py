@@ -211,14 +211,7 @@ class TestVerda(CloudSuite):
         asyncio.run(scenario())
 
     def test_an_instance_that_is_being_deleted_may_still_bill(self, cloud, subject):
-        async def scenario():
-            provider = subject.fresh()
-            made = await rented(subject, provider)
-            cloud.delete_s = 5.0
-            await provider.terminate(made.id)
-            assert (await provider.get(made.id)).status is InstanceStatus.TERMINATING
-
-        asyncio.run(scenario())
+        self.check_being_deleted(cloud, subject)
 
     @pytest.mark.parametrize("whole", [True, False])
     def test_a_spot_instance_that_was_taken_away_is_gone_with_its_volume(

@@ -19,6 +19,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from journal import rows
 from warm import Forker
 
 RUNS = int(os.environ.get("TOWLINE_CRASH_RUNS", "6"))
@@ -82,14 +83,7 @@ class Case:
 
     def stored(self):
         """Say whether the run reached the journal."""
-        path = self.home / "towline.db"
-        if not path.exists():
-            return False
-        with contextlib.closing(sqlite3.connect(path)) as db:
-            try:
-                return db.execute("SELECT count(*) FROM runs").fetchone()[0] == 1
-            except sqlite3.OperationalError:
-                return False  # killed before the schema was there
+        return rows(self.home, "SELECT count(*) FROM runs") == [(1,)]
 
     def processes(self):
         """Living processes of this case's instances."""

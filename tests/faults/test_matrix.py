@@ -9,14 +9,12 @@ tests/job/test_clouds.py runs.
 `make faults N=1000` runs a thousand cases at each provider.
 """
 
-import contextlib
 import itertools
 import json
 import os
 import random
 import shutil
 import signal
-import sqlite3
 import tempfile
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +23,7 @@ from pathlib import Path
 import clouds
 import pytest
 from clouds.base import AFTER, BEFORE, LATE, READS
+from journal import rows
 from warm import Forker
 
 from towline.providers import CLOUDS
@@ -84,18 +83,11 @@ class Case:
 
     def runs(self):
         """State and error of every run that was stored, and its open rows."""
-        path = self.root / "h" / "towline.db"
-        if not path.exists():
-            return []
         query = (
             "SELECT state, error_json, (SELECT count(*) FROM instances"
             " WHERE run_id = id AND gone_at IS NULL) FROM runs"
         )
-        with contextlib.closing(sqlite3.connect(path)) as db:
-            try:
-                return db.execute(query).fetchall()
-            except sqlite3.OperationalError:
-                return []  # killed before the schema was there
+        return rows(self.root / "h", query)
 
     def play(self, forker):
         """Train, then what a user does after any trouble; the end state of an untroubled run."""

@@ -1,13 +1,11 @@
 """Promise 3 against a real OpenSSH server: whatever happens to a transfer, it ends whole or resumable."""
 
-import contextlib
 import hashlib
 import json
 import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -15,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+from journal import rows
 
 from tests.netns.conftest import Box
 
@@ -115,17 +114,8 @@ class Job:
 
     def transfer(self):
         """How far it is, as `status` shows it; from the journal, for a command takes too long."""
-        path = self.folder / "h" / "towline.db"
-        found = None
-        if path.exists():
-            with (
-                contextlib.closing(sqlite3.connect(path)) as db,
-                contextlib.suppress(
-                    sqlite3.OperationalError  # the schema is not there yet
-                ),
-            ):
-                found = db.execute("SELECT value_json FROM facts WHERE key = 'transfer'").fetchone()
-        return json.loads(found[0]) if found else {"direction": None, "bytes": None}
+        found = rows(self.folder / "h", "SELECT value_json FROM facts WHERE key = 'transfer'")
+        return json.loads(found[0][0]) if found else {"direction": None, "bytes": None}
 
     def wait_for(self, share, direction="upload", files=50):
         """Wait until so much of a large transfer is done."""

@@ -166,12 +166,9 @@ def _providers(out: Out) -> Iterator[Check]:
 
 def _looked_at(towline: Towline, names: list[str]) -> Iterator[Check]:
     """Ask all of them at once, each within its time."""
-    providers: dict[str, Provider] = {}
-    for name in names:
-        try:
-            providers[name] = towline.provider(name)
-        except errors.TowlineError as error:
-            yield _bad(f"provider {name}", error)
+    providers, wrong = towline.accounts.providers(names)
+    for name, error in wrong.items():
+        yield _bad(f"provider {name}", error)
 
     async def ask() -> list[list[Check]]:
         asked = (_ask(towline, name, provider) for name, provider in providers.items())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -93,9 +94,10 @@ def _ask(towline: Towline, names: list[str], need: Resources) -> _Found:
     """Ask all accounts at once."""
     from towline import market  # noqa: PLC0415 - `--help` needs none of it
 
-    answer = asyncio.run(market.ask(names, towline.provider, need))
+    provider_of = functools.cache(towline.provider)
+    answer = asyncio.run(market.ask(names, provider_of, need))
     answered = [name for name in names if name not in answer.failures]
-    features = {name: towline.provider(name).features for name in answered}
+    features = {name: provider_of(name).features for name in answered}
     return _Found(_ranked(answer.offers, need.max_price_per_hour), features, answer.failures)
 
 

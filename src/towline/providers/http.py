@@ -130,7 +130,7 @@ class Api:
         if status not in _SUCCESS:
             code, said = _reason(text)
             failure = status, code, said or text
-            refused = refusal(self._name, failure, self._rules, _seconds(retry_after))
+            refused = refusal(self._name, failure, self._rules, retry_after)
             raise refused
         if plain or not text.strip():
             return text if plain else None
@@ -195,7 +195,7 @@ def refusal(
     name: str,
     failure: tuple[int, str, str],
     rules: Sequence[Rule],
-    retry_after_s: float | None = None,
+    retry_after: str | None = None,
 ) -> errors.TowlineError:
     """What a failure means: by the provider's own words, and then by the status.
 
@@ -203,7 +203,7 @@ def refusal(
         name: The provider's, for the message.
         failure: HTTP status, the provider's code, its message.
         rules: The provider's own words for failures.
-        retry_after_s: The provider's wish, if any.
+        retry_after: The header of that name, if any.
     """
     status, code, said = failure
     message = f"{name} answers {status}: {short(said or code) or 'no reason given'}"
@@ -211,7 +211,7 @@ def refusal(
     if rule is not None:
         return rule.error(message, hint=rule.hint)
     if status == 429:  # noqa: PLR2004 - HTTP's own numbers
-        return errors.RateLimited(message, retry_after_s=retry_after_s)
+        return errors.RateLimited(message, retry_after_s=_seconds(retry_after))
     return _by_status(status)(message)
 
 

@@ -172,7 +172,7 @@ class OpenStackApi:
             connect_retries=0, status_code_retries=0,
         )  # fmt: skip
         if answer.status_code not in _SUCCESS:
-            raise refused(answer.status_code, answer.text, answer.headers.get("Retry-After", ""))
+            raise refused(answer.status_code, answer.text, answer.headers.get("Retry-After"))
         if not answer.text.strip():
             return None
         try:
@@ -217,7 +217,7 @@ def in_our_words(error: Exception) -> errors.TowlineError:
     message = f"openstack: {error}"
     if isinstance(error, keystone.HttpError) and error.response is not None:
         answer = error.response
-        return refused(answer.status_code, answer.text, answer.headers.get("Retry-After", ""))
+        return refused(answer.status_code, answer.text, answer.headers.get("Retry-After"))
     original = getattr(error, "original", None)
     if isinstance(error, keystone.EndpointNotFound) or isinstance(original, ValueError):
         return errors.SpecError(f"{message} (is Keystone's URL one?)", hint=_HINT)

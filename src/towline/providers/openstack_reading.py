@@ -29,18 +29,16 @@ _RULES = (
 )
 
 
-def refused(status: int, text: str, retry_after: str) -> errors.TowlineError:
+def refused(status: int, text: str, retry_after: str | None) -> errors.TowlineError:
     """What a failure means.
 
     Args:
         status: Of HTTP.
         text: The answer's body.
-        retry_after: The header of that name; "" without one.
+        retry_after: The header of that name, if any.
     """
     code, said = _reason(text)
-    is_number = retry_after.isascii() and retry_after.isdigit()
-    wish_s = float(retry_after) if is_number else None
-    return refusal("openstack", (status, code, said), _RULES, wish_s)
+    return refusal("openstack", (status, code, said), _RULES, retry_after)
 
 
 def next_query(page: Mapping[str, Any], key: str) -> str | None:
