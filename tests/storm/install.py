@@ -1,0 +1,374 @@
+"""Where the real code meets the simulation: what is put in place of time, chance, ports and processes.
+
+Everything is put in place for the length of one life, and only in this process.
+"""
+
+import contextlib
+import dataclasses
+import functools
+import gc
+import importlib
+import os
+import secrets
+import shutil
+import sqlite3
+import sys
+import time
+from pathlib import Path
+
+import towline.api
+import towline.cli.background
+import towline.cli.common
+import towline.cli.drive
+import towline.credentials
+import towline.following.log
+import towline.providers
+import towline.ssh.client
+import towline.store.journal
+from towline import errors
+from towline.cli.render import PlainView
+from towline.cli.tell import tell_end
+from towline.cli.text import Out
+from towline.core.instance import Features
+from towline.core.task import Artifacts, Keep, Limits, Resources, TaskSpec
+from towline.core.redact import Redactor
+from towline.core.units import Duration
+from towline.home import Home
+from towline.providers.ssh import SshProvider
+from towline.store.database import Database
+
+from tests.storm.loop import CURRENT
+from tests.storm.ports import Killed, SimDialer, SimProvider
+
+_BUSY_S = 20.0  # how long SQLite waits for a lock
+LIFE = None  # the life that is lived now
+
+SHM = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
+ROOT = SHM / f"towline-storm-{os.getpid()}"
+PROJECT = ROOT / "project"
+TEMPLATE = ROOT / "towline.db"
+
+
+@functools.cache
+def features():
+    """What each real driver says of its provider."""
+    found = {"local": Features(host_key_grade="A", sole_owner=True, end_self_argv=("towline-end",),
+                               settle_s=0.0, containers=True)}  # fmt: skip
+    for name, entry in towline.providers.CLOUDS.items():
+        module, _colon, driver = entry.driver.partition(":")
+        try:
+            loaded = importlib.import_module(f"towline.providers.{module}")
+        except ModuleNotFoundError:
+            continue  # the extra is not installed
+        said = getattr(loaded, driver).FEATURES
+        if name in ("runpod", "vast"):  # said when the driver is made
+            said = dataclasses.replace(said, end_self_argv=("sh", "-c", "end"))
+        found[name] = said
+    return found
+
+
+# -- processes --------------------------------------------------------------------------------------
+
+
+class Child:
+    """What `in_background` returns."""
+
+    def __init__(self, process):
+        self._process = process
+        self.pid = process.number
+        self.returncode = None
+
+    def poll(self):
+        return None if self._process.alive else 1
+
+
+class SimOut(Out):
+    """A terminal that may be blocked; what was said is kept."""
+
+    def __init__(self, life, process):
+        super().__init__()
+        self._life = life
+        self._process = process
+
+    @property
+    def is_terminal(self):
+        return False
+
+    def _write(self, _stream, text, end="\n"):
+        del text, end
+        life = self._life
+        if life.world.now < life.terminal_blocked_until:
+            life.loop.pass_time(life.terminal_blocked_until - life.world.now)
+
+    def bug(self, error):
+        self._life.bugs.append((self._process.name, error))
+        super().bug(error)
+
+
+def opened(life, process):
+    """`Towline` as a process opens it."""
+    made = towline.api.Towline(Home(life.home), config={})
+    process.towline = made
+    return made
+
+
+def retry_releases(out, opened_home):
+    towline.cli.common._retry_releases(out, opened_home)
+
+
+async def sweep(opened_home):
+    await opened_home.accounts.sweep_in_passing()
+
+
+async def driven(life, process, out, opened_home, run):
+    """As `drive_here`, in this loop."""
+    process.driver = True
+    foreground = process.foreground = towline.cli.drive.Foreground(out, opened_home)
+    views = {run.id: lambda: PlainView(out)}
+    return (await foreground.drive(views))[0]
+
+
+async def drive_unseen(life, process, out, run_id):
+    """As the hidden command `drive`, in this loop."""
+    process.driver = True
+    opened_home = opened(life, process)
+    run = opened_home.store.run(run_id)
+    ended = await towline.cli.drive._drive_unseen(out, opened_home, run)
+    return tell_end(out, opened_home, ended)
+
+
+async def _show_quietly(_towline, _run_id, _view, is_over, *, after=0):
+    del after
+    import asyncio  # noqa: PLC0415
+
+    while not is_over():
+        await asyncio.sleep(1.0)
+
+
+_really_show = towline.cli.drive.show_run
+
+
+async def _show(*args, **more):
+    show = _really_show if LIFE.plan.get("view") else _show_quietly
+    await show(*args, **more)
+
+
+# -- the journal's file -----------------------------------------------------------------------------
+
+
+class SimDatabase(Database):
+    """The real journal on a real file, with another program in the way at times."""
+
+    def __init__(self, path):
+        self._process = CURRENT.get()
+        super().__init__(path)
+        self._db.execute("PRAGMA synchronous = OFF")
+        if self._process is not None:
+            self._process.databases.append(self)
+
+    def rows(self, sql, *args):
+        self._trouble()
+        return super().rows(sql, *args)
+
+    def row(self, sql, *args):
+        self._trouble()
+        return super().row(sql, *args)
+
+    def _trouble(self):
+        if self._process is not None and not self._process.alive:
+            raise Killed
+        if LIFE is not None and LIFE.world.now < LIFE.io_error_until:
+            raise sqlite3.OperationalError("disk I/O error")
+
+    @contextlib.contextmanager
+    def transaction(self):
+        life = LIFE
+        self._trouble_as_store()
+        if life is not None and life.world.now < life.locked_until:
+            wait_s = life.locked_until - life.world.now
+            life.loop.pass_time(min(wait_s, _BUSY_S))
+            if wait_s > _BUSY_S:
+                message = "the journal could not be written: database is locked"
+                raise errors.StoreError(message, hint="free some disk space, then `towline resume`")
+        with super().transaction():
+            yield
+        self._committed()
+
+    def _trouble_as_store(self):
+        try:
+            self._trouble()
+        except sqlite3.Error as error:
+            message = f"the journal could not be written: {error}"
+            raise errors.StoreError(message, hint="free some disk space") from error
+
+    def _committed(self):
+        if LIFE is None or self._process is None:
+            return
+        LIFE.world.hits["commit"] += 1
+        for fault in LIFE.world._planned.get(("commit", LIFE.world.hits["commit"]), ()):
+            LIFE.act(fault | {"t": LIFE.world.now})
+        if not self._process.alive:
+            raise Killed
+
+
+def _this_process():
+    process = CURRENT.get()
+    return {"machine": "A", "host": "laptop", "pid": process.number, "started": 0.0}
+
+
+def _is_alive(holder):
+    return LIFE.processes[holder["pid"] - 1].alive
+
+
+class _LogFile:
+    """The local log: writing to it fails while the disk is full."""
+
+    def __init__(self, file):
+        self._file = file
+
+    def write(self, data):
+        if LIFE is not None and LIFE.world.now < LIFE.home_full_until:
+            raise OSError(28, "No space left on device")
+        return self._file.write(data)
+
+    def __getattr__(self, name):
+        return getattr(self._file, name)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_exc):
+        self._file.close()
+
+
+def _faulty(opening):
+    @functools.wraps(opening)
+    def open_it(*args, **more):
+        if LIFE is not None and LIFE.world.now < LIFE.home_full_until:
+            raise OSError(28, "No space left on device")
+        file = opening(*args, **more)
+        return _LogFile(file)
+
+    return open_it
+
+
+# -- ports ------------------------------------------------------------------------------------------
+
+
+def _make(name, *, home, settings, keys=None, dialer, clock):
+    process = CURRENT.get()
+    if name == "ssh":
+        return SshProvider(home, settings, dialer, clock)
+    if name == "local":
+        return SimProvider(LIFE, process, LIFE.account(name, "own"))
+    if not keys:
+        message = f"the account at {name} has no key here"
+        raise errors.CredentialsError(message, hint=f"`towline login {name}`")
+    return SimProvider(LIFE, process, LIFE.account(name, next(iter(keys.values()))))
+
+
+def _find(_self, name, fields):
+    keys = CURRENT.get().keys
+    return {} if keys == "none" or not fields else dict.fromkeys(fields, f"{keys}")
+
+
+def _complete(_self, accounts):
+    keys = CURRENT.get().keys
+    name = LIFE.plan["provider"]
+    return [name] if keys != "none" and name in accounts else []
+
+
+def _dialer():
+    return SimDialer(LIFE, CURRENT.get())
+
+
+def task_of(life):
+    """The task of a plan."""
+    spec = life.plan["task"]
+    given = {key: Duration(value) for key, value in spec["limits"].items() if key != "max_cost"}
+    limits = Limits(max_cost=spec["limits"].get("max_cost"), **given)
+    keep = spec.get("keep")
+    name = life.plan["provider"]
+    if name == "ssh":
+        resources = Resources(provider="ssh", host="me@mybox", identity=str(life.identity))
+    else:
+        resources = Resources(provider=name, gpu="H100:1" if spec.get("gpu") else None)
+    every = spec.get("checkpoint_every")
+    return TaskSpec(
+        name="job", dataset="data", code="code", command="python train.py", resources=resources,
+        limits=limits, on_success=Keep(keep=Duration(keep)) if keep else "terminate",
+        artifacts=Artifacts(
+            model=spec.get("model"), checkpoint_every=None if every is None else Duration(every)
+        ),
+        requirements=["torch"] if spec.get("requirements") else None,
+    )  # fmt: skip
+
+
+# -- one life at a time -----------------------------------------------------------------------------
+
+
+def prepare(life):
+    """Folders, a fresh journal, the project: once for all lives of this process."""
+    if not PROJECT.exists():
+        (PROJECT / "data").mkdir(parents=True)
+        (PROJECT / "code").mkdir()
+        (PROJECT / "data" / "a.txt").write_text("a\n" * 20)
+        (PROJECT / "data" / "b.txt").write_text("b\n" * 20)
+        (PROJECT / "code" / "train.py").write_text("print('hello')\n")
+    if not TEMPLATE.exists():
+        made = towline.store.journal.Store(TEMPLATE, Redactor(), None)
+        made._db._db.execute("PRAGMA journal_mode = DELETE")
+        made.close()
+    shutil.rmtree(life.folder, ignore_errors=True)
+    life.home.mkdir(parents=True, mode=0o700)
+    life.results.mkdir()
+    shutil.copyfile(TEMPLATE, life.home / "towline.db")
+    if life.plan["provider"] == "ssh":
+        life.own_box()
+
+
+_PLACES = (
+    (towline.store.journal, "Database", SimDatabase),
+    (towline.store.journal, "this_process", _this_process),
+    (towline.store.journal, "is_alive", _is_alive),
+    (towline.ssh.client, "SshDialer", _dialer),
+    (towline.ssh.client, "new_key_pair", lambda comment: LIFE.new_key_pair(comment)),
+    (towline.providers, "make", _make),
+    (towline.credentials.Credentials, "find", _find),
+    (towline.credentials.Credentials, "complete", _complete),
+    (towline.cli.background, "in_background", lambda _home, run: LIFE.background(run)),
+    (towline.cli.drive, "in_background", lambda _home, run: LIFE.background(run)),
+    (towline.cli.drive, "show_run", _show),
+    (towline.following.log, "_open_log", _faulty(towline.following.log._open_log)),
+    (towline.following.log, "open_private", _faulty(towline.following.log.open_private)),
+    (time, "time", lambda: LIFE.wall()),
+    (time, "monotonic", lambda: LIFE.monotonic()),
+    (secrets, "token_hex", lambda n=32: LIFE.rng.randbytes(n).hex()),
+    (secrets, "token_bytes", lambda n=32: LIFE.rng.randbytes(n)),
+    (os, "sync", lambda: None),
+    (os, "fsync", lambda _fd: None),
+    (sys, "unraisablehook", lambda _what: None),
+)
+
+
+@contextlib.contextmanager
+def active(life):
+    """Put everything in place; afterwards all is as it was."""
+    global LIFE  # noqa: PLW0603 - one life is lived at a time
+    before = [(owner, name, getattr(owner, name)) for owner, name, _new in _PLACES]
+    LIFE = life
+    gc.disable()
+    for owner, name, new in _PLACES:
+        setattr(owner, name, new)
+    try:
+        yield
+    finally:
+        for owner, name, old in before:
+            setattr(owner, name, old)
+        LIFE = None
+        gc.enable()
+
+
+def clean():
+    """Remove what this process's lives left on the disk."""
+    shutil.rmtree(ROOT, ignore_errors=True)
