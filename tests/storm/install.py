@@ -40,6 +40,7 @@ from towline.store.database import Database
 from tests.storm.loop import CURRENT
 from tests.storm.ports import Killed, SimDialer, SimProvider
 
+MOST_COMMITS = 600  # of one process in a minute: more is a loop without pauses
 _BUSY_S = 20.0  # how long SQLite waits for a lock
 LIFE = None  # the life that is lived now
 
@@ -205,6 +206,11 @@ class SimDatabase(Database):
         if LIFE is None or self._process is None:
             return
         LIFE.world.hits["commit"] += 1
+        minute = (self._process.number, int(LIFE.loop.time() // 60))
+        LIFE.world.minutes[minute] += 1
+        if LIFE.world.minutes[minute] > MOST_COMMITS:
+            LIFE.world.breaks("no livelock", f"{MOST_COMMITS} commits in a minute")
+            raise LIFE.hopeless()
         for fault in LIFE.world._planned.get(("commit", LIFE.world.hits["commit"]), ()):
             LIFE.act(fault | {"t": LIFE.world.now})
         if not self._process.alive:

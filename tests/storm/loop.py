@@ -13,7 +13,7 @@ import types
 
 #: the simulated process that code runs in; None: the user, or the world
 CURRENT = contextvars.ContextVar("storm_process", default=None)
-MOST_IDLE_TURNS = 60_000  # turns without time passing: somebody spins
+MOST_IDLE_TURNS = 6_000  # turns without time passing: somebody spins
 
 
 class Spinning(Exception):
