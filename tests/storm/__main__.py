@@ -134,7 +134,8 @@ def signature(invariant, plan, broken):
     kinds = sorted({_kind(fault) for fault in plan["faults"]})
     extra = sorted(key for key in ("keep", "model") if key in plan["task"])
     limits = sorted(plan["task"]["limits"])
-    return (invariant, *kinds, *extra, *limits)
+    keys = sorted({key for key in plan["user"]["keys"] if key != "right"})
+    return (invariant, *kinds, *extra, *limits, *keys)
 
 
 def _kind(fault):
@@ -152,6 +153,7 @@ def tell(seed, invariant, plan, story, broken, commands, folder):
         print(f"  fault {fault}")
     for at, text in story[-_SHOWN:]:
         print(f"  {at:10.2f} {text}")
+    print(f"  later keys {plan['user']['keys']}, words {sorted(set(plan['user']['words']))}")
     print(f"  commands: {commands}\n  plan: {path}", flush=True)
 
 

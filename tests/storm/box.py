@@ -448,7 +448,7 @@ class Verb:
 
     def turn(self):
         """Send what is due; called whenever something may have changed."""
-        if self._due is not None and self.box.world.now >= self.next_at - 1e-9:
+        if self._due is not None and self.box.world.now >= self.next_at - 1e-6:
             method, self._due, self.next_at = self._due, None, None
             self.answer(getattr(self.box, method))
 
@@ -499,7 +499,7 @@ class Halt(Verb):
         box = self.box
         if box.job is None or box.phase() != "running":
             self.answer(lambda _request: box.state())
-        elif box.world.now >= self._kill_at:
+        elif box.world.now >= self._kill_at - 1e-6:
             box.job.kill("halt")
             self.next_at = box.world.now + 1.0
         else:
@@ -533,7 +533,7 @@ class Follow(Verb):
             self.send_json(wire.RESULT, box.state() | {"offset": self.offset})
             self.over = True
             return
-        elif now - self.said >= _KEEPALIVE_S - 1e-9:
+        elif now - self.said >= _KEEPALIVE_S - 1e-6:
             self.send_json(wire.JSON, {"idle_s": round(now - self.grew, 3)})
             self.said = now
         if box.contact is not None:

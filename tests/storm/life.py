@@ -19,7 +19,6 @@ from tests.storm.box import Box, model_bytes
 from tests.storm.loop import CURRENT, Spinning, StormLoop, within
 from tests.storm.world import EPOCH, Account, World
 
-MOST_S = 5 * 86400.0  # a life is over by then, or something waits for ever
 RIGHT, WRONG, NONE = "right", "wrong", "none"
 
 
@@ -83,7 +82,7 @@ class Life:
         self.commands = []  # what was asked, what it answered, how the world was then
         self.bugs = []
         self.run_id = None
-        self.started_command = False
+        self.gave_up = None  # when the user had waited for far too long
         self.home = self.folder / "home"
         self.results = self.folder / "results"
         self.identity = self.folder / "identity"
@@ -364,12 +363,26 @@ class Life:
         await self._undriven()
 
     async def _undriven(self):
-        """Wait while somebody drives the run; whether it is active with nobody to drive it."""
+        """Wait while somebody drives the run; whether it is active with nobody to drive it.
+
+        Who has waited for far longer than the training takes says stop, then abort.
+        """
+        job, began = self.plan["job"], self.loop.time()
+        kept_s = self.plan["task"].get("keep", 0.0)
+        long_s = job["epochs"] * job["every_s"] + kept_s + 1800.0
+        words = iter((("stop", long_s), ("abort", long_s + 600.0), (None, long_s + 3600.0)))
+        word, at = next(words)
         while any(one.alive for one in self.processes):
             await asyncio.sleep(5.0)
-            if self.world.now > MOST_S:
-                self.world.breaks("it ends", f"something still runs after {MOST_S / 86400:g} days")
+            if self.loop.time() - began < at:
+                continue
+            if word is None:
+                self.world.breaks("it ends", "something still runs, long after an abort")
                 self.hopeless()
+            elif any(one.alive and one.driver for one in self.processes):
+                self.gave_up = self.gave_up or self.world.now
+                within(None, self.loop.create_task, self.command(word))
+            word, at = next(words)
         row = self.row("SELECT state FROM runs")
         return row is not None and row[0] == "active"
 

@@ -146,6 +146,9 @@ def judge(life):
         world.breaks(ONCE, f"the command began {begun} times")
     if state == "active":
         world.breaks(ENDS, f"the run is active after {len(life.commands)} commands: {_where(life)}")
+    limits = life.plan["task"]["limits"]
+    if life.gave_up is not None and ("max_duration" in limits or "max_cost" in limits):
+        world.breaks(ENDS, "a limit was set, and the user had to end it by hand")
     if state == "succeeded" and begun != 1:
         world.breaks(ONCE, f"succeeded, and the command began {begun} times")
     _judge_log(life, state)

@@ -324,7 +324,7 @@ class SimChannel:
         if self._closed:
             raise errors.ConnectionLost("the channel is closed")
         self.connection.require()
-        if self._silent_from is not None and self.world.now - self._silent_from >= _SILENT_S:
+        if self._silent_from is not None and self.world.now - self._silent_from >= _SILENT_S - 1e-6:
             self.connection.cut()
             self.connection.require()
 

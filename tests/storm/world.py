@@ -149,7 +149,8 @@ class Account:
         one = Rented(
             id=f"{self.name}-{self.key}-{number}", tag=order.tag, owner=owner, account=self,
             price=offer.price_usd_per_h, created=world.now, kind=offer.type, order=order,
-            get_from=world.now + shape["get_lag"], list_from=world.now + shape["list_lag"],
+            get_from=world.now + min(shape["get_lag"], 0.9 * self.features.settle_s),
+            list_from=world.now + min(shape["list_lag"], 0.9 * self.features.settle_s),
         )  # fmt: skip
         self.rented[one.id] = one
         if shape.get("keys") and owner == "A":
