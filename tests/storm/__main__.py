@@ -6,6 +6,7 @@ JSON, and `python -m tests.storm.replay FILE` lives it again.
 
 import argparse
 import contextlib
+import gc
 import json
 import multiprocessing
 import os
@@ -59,7 +60,8 @@ def quietly():
     """Coroutines of killed processes are dropped in mid-air; Python need not tell of each."""
     sys.unraisablehook = lambda _what: None
     warnings.simplefilter("ignore", RuntimeWarning)
-    sys.stdout.flush()
+    gc.collect()
+    gc.freeze()  # what is there by now stays: the collections after each life are quick then
 
 
 def _lives(job):

@@ -154,6 +154,8 @@ class Box:
         self.supervisor = False
         self.guard = None
         self.guard_alive = False
+        self.guard_lost_at = None
+        self.boarded_at = 0.0
         self.contact = None
         self.left = False  # `leave` was done
         self.model_saved = None  # hash of the model as the training saved it
@@ -205,10 +207,17 @@ class Box:
         self.world.say(f"{self.name} reboots")
         self.booted = self.world.now
         self.ssh_from = self.world.now + 20
-        self.guard_alive = self.supervisor = False
+        self.lose_guard()
+        self.supervisor = False
         if self.job is not None:
             self.job.vanish("reboot")
         self.cut("reboot")
+
+    def lose_guard(self):
+        """The guard is killed, by chance or with everything else."""
+        if self.guard_alive:
+            self.guard_alive = False
+            self.guard_lost_at = self.world.now
 
     def cut(self, _why):
         for channel in list(self.channels):

@@ -6,12 +6,15 @@ number of times, at last with the right key.
 
 import asyncio
 import contextlib
+import gc
+import json
 import random
 import shutil
 import sqlite3
 from pathlib import Path
 
 from towline import errors, recover
+from towline.core.instance import Offer, Order, run_id_from, tag_for
 from towline.core.run import Wish
 
 from tests.storm import install, oracle
@@ -162,6 +165,9 @@ class Life:
         for fault in self.plan["faults"]:
             if "t" in fault:
                 self.world.at(fault["t"], self.act, fault)
+        if self.plan["neighbour"] and self.plan["provider"] not in ("ssh", "local"):
+            for when in (0.0, 20.0):
+                self.world.at(when, self.neighbour_works)
 
     def act(self, fault):
         """Do to the world what a fault says; faults of a single call are the port's."""
@@ -237,7 +243,7 @@ class Life:
 
     def do_guard_dies(self, _fault):
         for box in self.rented_boxes():
-            box.guard_alive = False
+            box.lose_guard()
 
     def do_box_full(self, fault):
         for box in self.rented_boxes():
@@ -289,6 +295,30 @@ class Life:
 
     def do_identity(self, fault):
         self.identity_away_until = self.world.now + fault["s"]
+
+    def do_other_version(self, fault):
+        """The stored task has a field that the towline of the next commands does not know."""
+        self._edit_task(lambda spec: spec.update(colour="blue"))
+        self.world.after(fault["s"], self._edit_task, lambda spec: spec.pop("colour", None))
+
+    def _edit_task(self, change):
+        row = self.row("SELECT task_json FROM runs")
+        if row is None:
+            return
+        task = json.loads(row[0])
+        change(task["spec"])
+        with contextlib.closing(sqlite3.connect(self.home / "towline.db")) as db:
+            db.execute("UPDATE runs SET task_json = ?", (json.dumps(task),))
+            db.commit()
+
+    def neighbour_works(self):
+        """Another laptop has instances, keys and addresses at the same account."""
+        account = self.account(self.plan["provider"], RIGHT)
+        offer = Offer(provider=account.name, type="type-0", price_usd_per_h=1.0)
+        tag = tag_for(run_id_from(f"neighb{len(account.rented):02}".encode()))
+        account.create(offer, Order(tag=tag, public_key=""), owner="B")
+        account.add_thing("key", tag, 0.0)
+        account.add_thing("address", tag, 0.01)
 
     def do_command(self, fault):
         """The user says something meanwhile, in another window."""
@@ -419,6 +449,8 @@ class Life:
             for process in self.processes:
                 process.alive = False
                 process.shut()
+            self.loop.drop()
+            gc.collect()
         return self
 
 

@@ -7,9 +7,9 @@ different processes get their turn is the seed's to say; within one process it i
 
 import asyncio
 import collections
+import contextlib
 import contextvars
 import heapq
-import types
 
 #: the simulated process that code runs in; None: the user, or the world
 CURRENT = contextvars.ContextVar("storm_process", default=None)
@@ -48,6 +48,19 @@ class StormLoop(asyncio.BaseEventLoop):
 
     def _on_failure(self, _loop, context):
         self.failures.append((CURRENT.get(), context.get("exception"), context.get("message")))
+
+    def drop(self):
+        """Let go of what was cut off in mid-air: tasks of processes that were killed."""
+        for task in asyncio.all_tasks(self):
+            task._log_destroy_pending = False
+            with contextlib.suppress(BaseException):
+                task.get_coro().close()
+        self._ready.clear()
+        self._scheduled.clear()
+        self.close()
+
+    def __del__(self):
+        pass
 
     # -- what BaseEventLoop asks of a loop ------------------------------------------------------
 
@@ -163,6 +176,3 @@ def within(process, function, *args):
 def _as(process, function, *args):
     CURRENT.set(process)
     return function(*args)
-
-
-Ready = types.SimpleNamespace

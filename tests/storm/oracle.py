@@ -3,9 +3,13 @@
 Each invariant is a name; `World.breaks` keeps the first text of each.
 """
 
+import contextlib
 import hashlib
+import json
+import sqlite3
 
 from towline.core.run import Wish
+from towline.errors import SpecError
 
 ONCE = "trained exactly once"
 HEALTHY = "a healthy training is not ended"
@@ -116,6 +120,8 @@ def command_over(life, process, name, code):
         life.world.breaks(BUG, f"{who}: {type(error).__name__}: {error}")
     if code is None or state is None:
         return
+    if name == "abort" and code == SpecError.exit_code and state == "active":
+        life.world.breaks(ENDS, "a run can't be aborted: its task is not understood")
     if state != "active" and bills:
         life.world.breaks(BILLS, f"{name} says {code}, the run is {state}, and {bills} bill")
     if code == 0 and name in ("train", "resume", "stop", "abort", "drive"):
@@ -179,10 +185,6 @@ def _judge_log(life, state):
     elif state == "succeeded" and here != there:
         life.world.breaks(LOG, f"{len(here)} bytes came home of {len(there)}")
     db = life.home / "towline.db"
-    import contextlib  # noqa: PLC0415
-    import json  # noqa: PLC0415
-    import sqlite3  # noqa: PLC0415
-
     with contextlib.closing(sqlite3.connect(db)) as journal:
         rows = journal.execute("SELECT data_json FROM events WHERE kind = 'progress' ORDER BY seq")
         epochs = [json.loads(one[0])["epoch"] for one in rows]
@@ -202,8 +204,15 @@ def _judge_money(life, state):
     spent = sum(one.cost(life.world.now) for one in rented)
     features = rented[-1].account.features
     slack = max(one.price for one in rented) * _SLACK_S / 3600
-    if (features.end_self_argv or features.server_ttl) and spent > cap + slack:
+    unguarded = any(_guard_was_lost(one.box) for one in rented)
+    ends_itself = features.server_ttl or (features.end_self_argv and not unguarded)
+    if ends_itself and spent > cap + slack:
         life.world.breaks(CAP, f"${spent:.2f} spent, the cap is ${cap:.2f}")
+
+
+def _guard_was_lost(box):
+    """Whether the guard was killed, and no driver came since that could arm it again."""
+    return box.guard_lost_at is not None and box.boarded_at <= box.guard_lost_at
 
 
 def _judge_loss(life, state):

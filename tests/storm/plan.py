@@ -211,5 +211,6 @@ FAULTS = (
     (1, _for("box_clock", -3600.0, 3600.0)), (1, _once("job_stuck")),
     (3, _for("locked", 3.0, 25.0, 60.0)), (2, _for("io_error", 1.0, 10.0)),
     (3, _for("home_full", 3.0, 30.0)), (2, _for("results_away", 10.0, 100.0)),
-    (1, _for("terminal", 60.0, 4000.0)), (2, _for("identity", 5.0, 60.0)), (5, _says), (3, _looks),
+    (1, _for("terminal", 60.0, 4000.0)), (2, _for("identity", 5.0, 60.0)),
+    (1, _for("other_version", 100.0, 2000.0)), (5, _says), (3, _looks),
 )  # fmt: skip

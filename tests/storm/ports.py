@@ -381,6 +381,7 @@ class SimChannel:
             self._pyz_left -= taken
             if self._pyz_left == 0:
                 self.box.pyz = True
+                self.box.boarded_at = self.world.now
         self._feed()
         self._turn()
         if self._out:

@@ -71,6 +71,20 @@ def _set(*path_and_value):
     return change
 
 
+def _less(*path_and_value):
+    """Set a number that is larger."""
+    *path, key, value = path_and_value
+    put = _set(*path_and_value)
+
+    def change(plan):
+        place = plan
+        for name in path:
+            place = place[name]
+        return place.get(key, value) > value and put(plan)
+
+    return change
+
+
 def _drop(*path):
     *path, key = path
 
@@ -105,7 +119,7 @@ def _simpler(plan):
                         ("term_s", 0.2), ("deaf", False), ("checkpoints", None)):  # fmt: skip
         yield _set("job", name, value)
     for number in range(len(plan["faults"])):
-        yield _set("faults", number, "times", 1)
-        yield _set("faults", number, "n", 1)
+        yield _less("faults", number, "times", 1)
+        yield _less("faults", number, "n", 1)
         for seconds in (2.0, 5.0, 25.0, 60.0):
-            yield _set("faults", number, "s", seconds)
+            yield _less("faults", number, "s", seconds)
