@@ -7,6 +7,7 @@ through: each write checks the token first, so that a driver that lost its lease
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import secrets
@@ -20,7 +21,7 @@ from typing import Any
 from towline.core.instance import InstanceId, Offer, RunId
 from towline.core.redact import Redactor
 from towline.core.run import Attempt, Outcome, RunRecord, RunState, StepName, Wish
-from towline.errors import LeaseHeld, LeaseLost, RunNotFound
+from towline.errors import JournalBusy, JournalUnusable, LeaseHeld, LeaseLost, RunNotFound
 from towline.ports import Clock
 from towline.store.database import Database
 from towline.store.holder import is_alive, this_process
@@ -291,8 +292,9 @@ class Journal:
             pass
 
     def release_lease(self) -> None:
-        """Stop being the driver."""
-        with self._db.transaction():
+        """Stop being the driver; where the journal can't be written now, the lease expires."""
+        unwritable = contextlib.suppress(JournalBusy, JournalUnusable)
+        with unwritable, self._db.transaction(patient=False):
             self._db.write(
                 "UPDATE runs SET lease_token = NULL, lease_holder_json = NULL,"
                 " lease_expires_at = NULL WHERE id = ? AND lease_token = ?",
