@@ -236,9 +236,8 @@ def test_a_journal_that_is_held_for_too_long_can_be_taken_up_later(path, browser
     monkeypatch.setattr(database, "_TRIES", 3)
     db = Database(path)
     browser.execute("BEGIN IMMEDIATE")
-    with pytest.raises(errors.JournalBusy, match="another program holds it") as caught:
-        with db.transaction():
-            db.write(INSERT, "never")
+    with pytest.raises(errors.JournalBusy, match="program holds it") as caught, db.transaction():
+        db.write(INSERT, "never")
     assert (caught.value.exit_code, caught.value.resumable) == (5, True)
     assert str(path) in caught.value.message
     assert "resume" in caught.value.hint

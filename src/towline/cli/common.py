@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from towline.cli.text import Out
+from towline.errors import DriverNotStarted
 
 if TYPE_CHECKING:
     from towline.api import Towline
@@ -51,11 +52,12 @@ def _retry_releases(out: Out, towline: Towline) -> None:
     for run in recover.due(towline.store, towline.clock.now()):
         from towline.cli.background import in_background  # noqa: PLC0415 - rarely needed
 
-        in_background(towline, run.id).returncode = 0  # it outlives us, and Python need not warn
-        out.warn(
-            f"the instance of run {run.name} is not proven gone and may still bill",
-            "its end is tried again in the background; `towline gc` does it here",
-        )
+        then = "its end is tried again in the background; `towline gc` does it here"
+        try:
+            in_background(towline, run.id).returncode = 0  # it outlives us; no warning is needed
+        except DriverNotStarted as error:
+            then = f"`towline gc` ends it; {error.message}"
+        out.warn(f"the instance of run {run.name} is not proven gone and may still bill", then)
 
 
 def sweep(out: Out, towline: Towline) -> None:

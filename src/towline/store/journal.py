@@ -149,10 +149,13 @@ class Store:
             for row in rows
         ]
 
-    def events(self, run_id: RunId, after: int = 0) -> list[Event]:
-        """Events of a run with a number above ``after``."""
+    def events(self, run_id: RunId, after: int = 0, most: int = -1) -> list[Event]:
+        """Events of a run with a number above ``after``; the first of them, or all."""
         rows = self._db.rows(
-            "SELECT * FROM events WHERE run_id = ? AND seq > ? ORDER BY seq", run_id, after
+            "SELECT * FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+            run_id,
+            after,
+            most,
         )
         return [
             Event(seq=r["seq"], at=r["at"], kind=r["kind"], data=json.loads(r["data_json"]))
