@@ -17,6 +17,7 @@ from towline.core.backoff import delays
 from towline.core.instance import Address, RunId
 from towline.core.layout import (
     CONTROL_FOLDER,
+    MEMORY,
     ONBOARD_FILE,
     RUNS_FOLDER,
     RemoteLayout,
@@ -32,6 +33,20 @@ _T = TypeVar("_T")
 #: every verb says something at least every few seconds; one that does not is stuck or cut off
 _SILENCE_S = 60.0
 _NOISE_LIMIT = 1 << 20  # bytes a login shell may print before our reply begins
+
+#: $1: the control folder, $2: the program's size, $3: where it goes when the disk is full
+_BOARD = f"""
+umask 077; d="$HOME/$1"; p={ONBOARD_FILE}
+mkdir -p "$d" || exit
+if head -c "$2" /dev/zero > "$d/$p.new"; then
+    head -c "$2" > "$d/$p.new" && mv "$d/$p.new" "$d/$p" || exit
+else
+    rm -f "$d/$p.new"
+    mkdir -p "$3" && [ -O "$3" ] && [ ! -L "$3" ] && head -c "$2" > "$3/$p" || exit
+    ln -sf "$3/$p" "$d/$p" || exit
+fi
+exec python3 -IS "$d/$p" inspect
+"""
 
 _ERRORS: dict[str, type[errors.TowlineError]] = {
     "fenced": errors.Fenced,
@@ -194,15 +209,14 @@ class Line:
             await remote.close()
 
     async def board(self, pyz: bytes) -> dict[str, Any]:
-        """Put the onboard program on the instance and inspect it, in one round trip."""
-        folder = f'"$HOME/{RUNS_FOLDER}/{self.run_id}/{CONTROL_FOLDER}"'
-        script = (
-            f'umask 077; d={folder}; mkdir -p "$d" && head -c {len(pyz)} > "$d/{ONBOARD_FILE}.new"'
-            f' && mv "$d/{ONBOARD_FILE}.new" "$d/{ONBOARD_FILE}"'
-            f' && exec python3 -IS "$d/{ONBOARD_FILE}" inspect'
-        )
+        """Put the onboard program on the instance and inspect it, in one round trip.
+
+        On a disk that its training has filled the program lies in memory, behind a link.
+        """
+        folder = f"{RUNS_FOLDER}/{self.run_id}/{CONTROL_FOLDER}"
+        argv = ["sh", "-c", _BOARD, "sh", folder, str(len(pyz)), f"{MEMORY}-{self.run_id}"]
         remote = await self.dial_once()
-        channel = await remote.open(["sh", "-c", script])
+        channel = await remote.open(argv)
         try:
             talk = Talk(channel)
             await channel.write(pyz)
