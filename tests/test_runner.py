@@ -146,7 +146,7 @@ def test_a_bug_of_ours_is_no_end_of_a_training(life, step, monkeypatch):
 def test_before_the_start_trouble_releases_at_once(life, step, trouble, monkeypatch):
     life.acts[step] = trouble
     if isinstance(trouble, ValueError):
-        with pytest.raises(ValueError):  # noqa: PT011 - the very one
+        with pytest.raises(ValueError):
             life.drive(monkeypatch)
     else:
         life.drive(monkeypatch)

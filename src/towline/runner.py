@@ -99,7 +99,9 @@ def _hold(ctx: Context, name: StepName, error: errors.TowlineError) -> NoReturn:
     The guard on the instance ends it when nobody comes back, so that it does not bill for ever.
 
     Raises:
-        TowlineError: The error itself, or in words that say what goes on.
+        TowlineError: The error itself, where it says that the run can be taken up.
+        ReleaseUnconfirmed: It may still bill.
+        RunHeld: Something goes on over there, or waits.
     """
     if not isinstance(error, errors.StoreError):  # which could not be written down either
         ctx.journal.event("error", **error_json(error, name))

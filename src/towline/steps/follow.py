@@ -130,6 +130,7 @@ class _Follower:
     async def _unreachable(self, lost: errors.TowlineError) -> None:
         """Note the silence; only the provider's word ends the waiting."""
         ctx = self.ctx
+        ctx.status(lost.message)
         if ctx.facts().get("unreachable_since") is None:
             since = {"unreachable_since": ctx.clock.now()}
             ctx.journal.advance(since, [("line_broken", {"text": lost.message})])
