@@ -8,7 +8,8 @@ import pytest
 
 from towline import errors
 from towline.core.instance import run_id_from
-from towline.home import Home, load_config, write_private
+from towline.disk import writing
+from towline.home import Home, RunFiles, load_config, open_private, write_private
 
 RUN = run_id_from(b"abcdefgh")
 
@@ -89,6 +90,44 @@ def test_a_private_file_is_private_even_after_a_crash_left_an_open_one(tmp_path,
     path.write_bytes(b"open to all")
     write_private(path, b"secret")
     assert mode(path) == 0o600
+
+
+@pytest.mark.parametrize("write", [write_private, lambda path, _: open_private(path, "ab")])
+def test_a_file_that_cannot_be_written_now_is_named_with_the_reason(tmp_path, write):
+    (tmp_path / "gone").touch()
+    with pytest.raises(errors.LocalWriteError, match=r"gone/log can't be written: Not a") as caught:
+        write(tmp_path / "gone" / "log", b"")
+    assert (caught.value.exit_code, caught.value.resumable) == (5, True)
+    assert "resume" in caught.value.hint
+
+
+def test_a_full_disk_is_named_while_a_file_is_written():
+    full = Path("/dev/full")  # every write to it finds no room
+    with pytest.raises(errors.LocalWriteError, match="No space left on device"), writing(full):
+        full.write_bytes(b"x")
+
+
+def test_a_runs_folder_that_cannot_be_made_can_be_taken_up_later(tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(errors.LocalWriteError, match="can't be written"):
+        Home(tmp_path).run_files(RUN)
+
+
+def test_a_runs_key_is_read_where_it_has_one(tmp_path):
+    files = RunFiles(tmp_path)
+    assert files.read_key() is None  # the user's own machine: the user's own key
+    write_private(files.private_key, b"secret key\n")
+    write_private(files.private_key.with_suffix(".pub"), b"public key\n")
+    assert files.read_key() == "secret key\n"
+
+
+def test_a_runs_key_that_is_away_for_a_moment_is_no_other_way_in(tmp_path):
+    files = RunFiles(tmp_path)
+    write_private(files.private_key.with_suffix(".pub"), b"public key\n")
+    with pytest.raises(errors.LocalReadError, match="key can't be read: No such file") as caught:
+        files.read_key()
+    assert (caught.value.exit_code, caught.value.resumable) == (5, True)
+    assert "resume" in caught.value.hint
 
 
 @pytest.fixture

@@ -137,11 +137,8 @@ class Context:
     def open_line(self, address: Address) -> Line:
         """The line to the instance at this address; one and the same over all steps."""
         if self._line is None or self._line.address != address:
-            key = self.files.private_key
-            private_key = key.read_text() if key.exists() else None
-            self._line = Line(
-                self.dialer, address, private_key, self.run.id, self.run.epoch, self.clock
-            )
+            key = self.files.read_key()
+            self._line = Line(self.dialer, address, key, self.run.id, self.run.epoch, self.clock)
             self._line.on_break = self._on_break
             self._line.require_alive = self.require_alive
             self._boarded = False

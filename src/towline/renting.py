@@ -14,6 +14,7 @@ from towline.context import Context
 from towline.core.answers import Verdict, judge
 from towline.core.backoff import delays
 from towline.core.instance import Instance, InstanceId, Offer, Order
+from towline.disk import read_text
 from towline.home import write_private
 from towline.ports import Provider
 
@@ -180,4 +181,4 @@ def _pair(ctx: Context, path: Path, comment: str) -> tuple[str, str]:
         private_text, public_text = ctx.new_key_pair(comment)
         write_private(path, private_text.encode())
         write_private(public, public_text.encode())
-    return path.read_text(), public.read_text()
+    return read_text(path), read_text(public)

@@ -145,6 +145,21 @@ def test_a_run_without_a_driver_is_said_to_be_so_and_resume_takes_it_up(patient)
     assert "Model: runs/noop/model.pt" in stdout
 
 
+def test_a_key_that_is_away_ends_nothing_and_the_run_can_be_resumed(patient):
+    detached(patient)
+    psutil.Process(driver_pid(patient)).kill()
+    ((run_id,),) = patient.rows("SELECT id FROM runs")
+    key = patient.home / "runs" / run_id / "key"
+    key.rename(key.with_name("key.away"))
+    done = patient("resume", code=5)
+    assert "key can't be read: No such file or directory" in done.stderr
+    assert "Nothing was ended: the training goes on on the instance." in done.stdout
+    assert "`towline resume noop` goes on with the run" in done.stdout
+    key.with_name("key.away").rename(key)
+    patient.go.touch()
+    assert "Model: runs/noop/model.pt" in patient("resume").stdout
+
+
 def test_sigterm_ends_a_background_driver_and_not_the_run(patient):
     detached(patient)
     driver = psutil.Process(driver_pid(patient))

@@ -20,6 +20,7 @@ from towline.core.attest import proof
 from towline.core.instance import Address
 from towline.core.run import StepName
 from towline.core.units import count_text, seconds_text, size_text
+from towline.disk import read_text, writing
 from towline.line import Line
 
 _FIRST_PAUSE_S = 0.25
@@ -45,7 +46,8 @@ async def act(ctx: Context) -> dict[str, Any]:
     began = ctx.clock.monotonic()
     line, found = await _wait(ctx, ctx.address())
     seconds = ctx.clock.monotonic() - began
-    ctx.files.entered.touch(mode=0o600)
+    with writing(ctx.files.entered):
+        ctx.files.entered.touch(mode=0o600)
     ctx.note(f"SSH service ready ({seconds_text(seconds)})")
     await line.call("guard", _guard_orders(ctx, acquired["price_usd_per_h"]))
     if ctx.provider.features.password_login:
@@ -129,7 +131,7 @@ async def _attest(ctx: Context, line: Line) -> None:
         HostKeyMismatch: A wrong answer.
         HostKeyUnknown: No answer, and the settings do not accept a first key unproven.
     """
-    public = ctx.files.private_key.with_suffix(".pub").read_text().strip()
+    public = read_text(ctx.files.private_key.with_suffix(".pub")).strip()
     seen, nonce = line.address.host_key or "", secrets.token_hex(16)
     _kind, blob, comment = public.split(" ", 2)
     answer = await line.call("attest", {"key": blob, "nonce": nonce, "host_key": seen})

@@ -18,7 +18,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
-from towline import __version__
 from towline.errors import (
     JournalBusy,
     JournalDamaged,
@@ -175,7 +174,7 @@ class Database:
         if version > len(scripts):
             raise SchemaTooNew(
                 f"a newer towline wrote the journal {self._path}: it has schema {version},"
-                f" and towline {__version__} knows {len(scripts)}",
+                f" and this towline knows {len(scripts)}",
                 hint="update towline (`pip install -U towline`), then give the same command again;"
                 " nothing was changed, and what is rented stays so until then",
             )
