@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from towline import errors
+from towline import disk, errors
 from towline.core.instance import run_id_from
 from towline.disk import writing
 from towline.home import Home, RunFiles, load_config, open_private, write_private
@@ -90,6 +90,62 @@ def test_a_private_file_is_private_even_after_a_crash_left_an_open_one(tmp_path,
     path.write_bytes(b"open to all")
     write_private(path, b"secret")
     assert mode(path) == 0o600
+
+
+MOUNTS = """\
+27 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+40 27 0:30 / {0} rw - {1} {2} rw
+41 27 0:31 / {0}/my\\040disk rw shared:7 master:1 - ext4 /dev/sdb1 rw
+"""
+
+
+@pytest.fixture
+def mounted(monkeypatch, tmp_path):
+    """Lets this folder be the place of a mount of that kind."""
+
+    def mount(kind, at=None):
+        text = MOUNTS.format(at or tmp_path, kind, "server:/home")
+        (tmp_path / "mountinfo").write_text(text)
+        monkeypatch.setattr(disk, "_MOUNTS", tmp_path / "mountinfo")
+        monkeypatch.setattr(disk.sys, "platform", "linux")
+
+    return mount
+
+
+@pytest.mark.parametrize(
+    "kind", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "ceph", "lustre"]
+)
+def test_a_home_on_a_network_filesystem_is_refused(mounted, tmp_path, kind):
+    mounted(kind)
+    with pytest.raises(errors.SpecError, match=rf"network filesystem \({kind}\)") as caught:
+        Home(tmp_path / "h").prepare()
+    assert "TOWLINE_HOME" in caught.value.hint
+    assert "move the whole folder" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["ext4", "btrfs", "fuse.gocryptfs", "fuseblk", "overlay", "tmpfs"])
+def test_a_home_on_a_disk_of_this_machine_is_not(mounted, tmp_path, kind):
+    mounted(kind)
+    Home(tmp_path / "h").prepare()
+
+
+def test_a_disk_inside_a_network_filesystem_is_this_machines(mounted, tmp_path):
+    mounted("nfs4")
+    Home(tmp_path / "my disk" / "h").prepare()
+
+
+def test_a_link_to_a_network_filesystem_is_followed(mounted, tmp_path):
+    (tmp_path / "far").mkdir()
+    mounted("nfs4", at=tmp_path / "far")
+    (tmp_path / "near").symlink_to(tmp_path / "far")
+    with pytest.raises(errors.SpecError, match="network"):
+        Home(tmp_path / "near").prepare()
+    Home(tmp_path / "farther").prepare()
+
+
+def test_a_sandbox_whose_whole_disk_is_passed_in_is_no_network(mounted, tmp_path):
+    mounted("9p", at="/")
+    Home(tmp_path / "h").prepare()
 
 
 @pytest.mark.parametrize("write", [write_private, lambda path, _: open_private(path, "ab")])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from towline.core.instance import RunId
-from towline.disk import read_text, writing
+from towline.disk import network_filesystem, read_text, writing
 from towline.errors import SpecError
 
 
@@ -98,7 +98,8 @@ class Home:
         """Make the folder, closed to others.
 
         Raises:
-            SpecError: It can't be made.
+            SpecError: It can't be made, or is on a network filesystem: there neither SQLite's
+                write-ahead log nor its locks hold, and two machines could drive one run.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -106,6 +107,13 @@ class Home:
         except OSError as error:
             message = f"towline's folder {self.path} can't be made: {error.strerror}"
             raise SpecError(message, hint="set TOWLINE_HOME to a folder you can write") from error
+        if (kind := network_filesystem(self.path)) is not None:
+            message = f"towline's folder {self.path} is on a network filesystem ({kind})"
+            hint = (
+                "the journal is safe on a disk of this machine only: set TOWLINE_HOME to a folder"
+                " there. Runs that are active come along when you move the whole folder there"
+            )
+            raise SpecError(message, hint=hint)
 
     def run_files(self, run_id: RunId) -> RunFiles:
         """A run's folder, made when it is missing.

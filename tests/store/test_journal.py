@@ -303,6 +303,13 @@ def test_a_process_id_used_again_by_another_program_holds_nothing(store):
     assert store.driver(run.id) is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's boot id")
+def test_two_hosts_with_the_same_name_and_network_card_are_two_machines(monkeypatch):
+    monkeypatch.setattr("uuid.getnode", lambda: 0x0242AC110002)  # Docker's first container's
+    boot = open("/proc/sys/kernel/random/boot_id").read().strip()
+    assert boot in this_process()["machine"]
+
+
 def test_the_lease_of_another_machine_is_held_until_it_expires(store, clock):
     run = created(store)
     store.take_lease(run.id)
