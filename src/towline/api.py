@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from towline import errors, planning, receipt, recover, runner, starting, taskfile, visit
+from towline import errors, planning, receipt, recover, runner, starting, visit
 from towline.accounts import Accounts
 from towline.clock import RealClock
 from towline.context import Context
@@ -23,8 +23,8 @@ from towline.core.task import TaskSpec
 from towline.home import Home, RunFiles, load_config
 from towline.line import Line
 from towline.ports import Provider
-from towline.starting import Checked, provider_names, secrets_of
-from towline.store.journal import Event, LedgerRow, Store
+from towline.starting import Checked, provider_names, secrets_of, stored_task
+from towline.store.journal import Event, Journal, LedgerRow, Store
 
 _POLL_S = 0.1
 #: between two drivers of a run, the one that detaches and the one that takes over, nobody drives
@@ -144,11 +144,11 @@ class Towline:
             raise
         return await runner.drive(ctx)
 
-    def _context(self, run: RunRecord, journal: Any) -> Context:
+    def _context(self, run: RunRecord, journal: Journal) -> Context:
         from towline.ssh.client import SshDialer, new_key_pair  # noqa: PLC0415 - 0.3 s
 
-        task = taskfile.validate(run.task["spec"], where=f"the stored task of run {run.name}")
-        done = done_steps(self.store.attempts(run.id))
+        attempts = self.store.attempts(run.id)
+        task, done = stored_task(run, attempts, journal), done_steps(attempts)
         needs_secrets = run.wish is not Wish.ABORT and StepName.FOLLOW not in done
         return Context(
             run=run,

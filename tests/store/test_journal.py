@@ -8,6 +8,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import pytest
 
@@ -306,7 +307,7 @@ def test_a_process_id_used_again_by_another_program_holds_nothing(store):
 @pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's boot id")
 def test_two_hosts_with_the_same_name_and_network_card_are_two_machines(monkeypatch):
     monkeypatch.setattr("uuid.getnode", lambda: 0x0242AC110002)  # Docker's first container's
-    boot = open("/proc/sys/kernel/random/boot_id").read().strip()
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     assert boot in this_process()["machine"]
 
 

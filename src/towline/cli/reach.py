@@ -53,8 +53,9 @@ def _require_active(run: RunRecord) -> None:
 
 
 def _outputs(run: RunRecord) -> list[str]:
-    found: list[str] = run.task["spec"]["artifacts"]["outputs"]
-    return found
+    from towline.taskfile import as_stored  # noqa: PLC0415 - 60 ms
+
+    return as_stored(run.task["spec"], "the stored task")[0].artifacts.outputs
 
 
 async def _fetch(out: Out, towline: Towline, run: RunRecord, patterns: list[str]) -> None:
