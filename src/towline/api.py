@@ -245,8 +245,14 @@ class Towline:
             if self.store.driver(run_id) is not None:
                 seen = self.clock.monotonic()
                 return False
-            ended = self.store.run(run_id).state is not RunState.ACTIVE
-            return ended or self.clock.monotonic() - seen >= HANDOVER_S
+            if self.store.run(run_id).state is not RunState.ACTIVE:
+                return True
+            if self.clock.monotonic() - seen < HANDOVER_S:
+                return False
+            if self.store.is_held_up():  # the driver waits, like us
+                seen = self.clock.monotonic()
+                return False
+            return True
 
         return is_over
 

@@ -218,6 +218,7 @@ def test_a_journal_that_another_program_holds_is_waited_for(path, browser, monke
 
 def test_whoever_waits_is_told_for_what(path, browser, monkeypatch, caplog):
     monkeypatch.setattr(database, "_TRY_S", 0.02)
+    monkeypatch.setattr(database, "_SAID_AFTER", 3)
     db = Database(path)
     browser.execute("BEGIN IMMEDIATE")
     timer = threading.Timer(0.4, browser.execute, ["ROLLBACK"])

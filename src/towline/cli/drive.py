@@ -33,6 +33,7 @@ _HOLDS_WITHIN_S = 5.0
 _HANDOVER_S = 20.0  # longer than a lease: a driver that died without a word is waited for
 _POLL_S = 0.05
 _LAST_WORD_S = 0.2
+_DRIVEN_ELSEWHERE = (errors.LeaseHeld, errors.LeaseLost, errors.Fenced)
 #: which of them there are depends on the system
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 #: those that came before there was a driver to heed them
@@ -133,7 +134,8 @@ class Foreground:
             run = self._towline.store.run(run_id)
             if error is None:
                 return tell_end(self._out, self._towline, run)
-            tell_open(self._out, self._towline, run)
+            if not isinstance(error, _DRIVEN_ELSEWHERE):
+                tell_open(self._out, self._towline, run)
             if self._out.as_json:
                 self._out.json(self._towline.status(run))
         except errors.StoreError as unread:

@@ -63,8 +63,8 @@ def tell_log_end(out: Out, towline: Towline, run: RunRecord) -> None:
 
 
 def tell_open(out: Out, towline: Towline, run: RunRecord) -> None:
-    """After an error that left a run active: what is home, what still runs, what to do."""
-    if run.state is not RunState.ACTIVE or towline.store.driver(run.id) is not None:
+    """After an error that left a run without a driver: what is home, what still runs, what to do."""
+    if run.state is not RunState.ACTIVE:
         return
     name = run.name
     out.lines(_model_lines(towline.status(run)["model"]))

@@ -28,9 +28,9 @@ from towline.errors import (
 
 _WAL_TRIES = 50
 #: SQLite waits so long in one go; in between a signal is heard
-_TRY_S = 1.0
-_TRIES = 180
-_SAID_AFTER = 5  # tries, before it is said that somebody else holds the file
+_TRY_S = 0.25
+_TRIES = 720  # three minutes
+_SAID_AFTER = 20  # tries, before it is said that somebody else holds the file
 
 _T = TypeVar("_T")
 _CAUSES: dict[int, type[StoreError]] = {
@@ -98,10 +98,10 @@ class Database:
         """All or nothing. Rule 3: no await inside.
 
         Args:
-            patient: Wait for minutes when another program holds the file, not for a second.
+            patient: Wait for minutes when another program holds the file, not for a moment.
         """
         with self._mapped("could not be written"):
-            self._run("BEGIN IMMEDIATE", tries=_TRIES if patient else 1)
+            self._run("BEGIN IMMEDIATE", patient=patient)
             try:
                 yield
                 self.commit()
@@ -116,12 +116,12 @@ class Database:
 
     # -- other programs, and what SQLite says ---------------------------------------------------
 
-    def _run(self, sql: str, *args: object, tries: int = _TRIES) -> sqlite3.Cursor:
-        return self._waited(lambda: self._db.execute(sql, args), tries)
+    def _run(self, sql: str, *args: object, patient: bool = True) -> sqlite3.Cursor:
+        return self._waited(lambda: self._db.execute(sql, args), patient=patient)
 
-    def _waited(self, work: Callable[[], _T], tries: int = _TRIES) -> _T:
+    def _waited(self, work: Callable[[], _T], *, patient: bool = True) -> _T:
         """Do what changes nothing while another program holds the file, until it lets go."""
-        for number in range(1, tries):
+        for number in range(1, _TRIES if patient else 1):
             try:
                 return work()
             except sqlite3.OperationalError as error:

@@ -204,6 +204,14 @@ class Store:
         holder = json.loads(row["lease_holder_json"])
         return f"process {holder['pid']} on {holder['host']}"
 
+    def is_held_up(self) -> bool:
+        """Whether another program holds the file now, so that no lease can be renewed."""
+        try:
+            with self._db.transaction(patient=False):
+                return False
+        except JournalBusy:
+            return True
+
     def take_lease(self, run_id: RunId) -> Journal:
         """Become the one driver of a run, with a higher epoch than any before.
 
