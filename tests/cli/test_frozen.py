@@ -115,6 +115,26 @@ def test_a_reader_that_comes_late_gets_every_event(laptop, full_pipe):
     assert shown[-1]["state"] == "succeeded"
 
 
+BROKEN = """
+import sys
+from towline.cli import main, render
+def event(self, event):
+    raise RuntimeError("a bug of the view")
+render.PlainView.event = event
+sys.exit(main.run_command(["train", "-y"]))
+"""
+
+
+def test_a_bug_of_the_view_does_not_change_how_the_run_went(laptop):
+    argv = [sys.executable, "-c", BROKEN]
+    done = subprocess.run(
+        argv, cwd=laptop.project, env=laptop.env, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0
+    assert "a bug of the view" in done.stderr
+    assert "Model: runs/noop/model.pt" in done.stdout
+
+
 # -- the spool itself -----------------------------------------------------------------------------
 
 

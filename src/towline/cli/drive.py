@@ -80,7 +80,11 @@ class Foreground:
         self._loop.call_soon_threadsafe(self._leave.set)
 
     async def _one(self, run_id: RunId, make_view: Callable[[], View]) -> int:
-        after = last_event(self._towline, run_id)
+        try:
+            after = last_event(self._towline, run_id)
+        except errors.StoreError as unread:
+            self._open.discard(run_id)
+            return self._out.fail(unread)
         driving = asyncio.create_task(self._towline.drive(run_id))
         await self._towline.clock.sleep(0)  # by now the lease is taken, or refused
         if driving.done():
@@ -98,7 +102,8 @@ class Foreground:
         if (bug := showing.exception()) is not None:
             self._out.fail(bug)  # it does not change how the run went
         error = None if driving.cancelled() else driving.exception()
-        if driving.cancelled() or (self._is_left and getattr(error, "resumable", False)):
+        is_left = run_id in self._background or run_id in self._not_started
+        if driving.cancelled() or (is_left and getattr(error, "resumable", False)):
             return await self._detached(run_id)
         return self._told(run_id, error)
 
@@ -238,7 +243,12 @@ async def _drive_unseen(out: Out, towline: Towline, run: RunRecord) -> RunRecord
     driving = asyncio.create_task(_drive_when_free(towline, run.id))
     after = last_event(towline, run.id)
     with out.unblocked(), _stoppable(driving):
-        await show_run(out, towline, run.id, PlainView(out), driving.done, after=after)
+        showing = asyncio.create_task(
+            show_run(out, towline, run.id, PlainView(out), driving.done, after=after)
+        )
+        await asyncio.wait({driving, showing})
+        if (bug := showing.exception()) is not None:
+            out.fail(bug)  # it does not change how the run went
         return await driving
 
 

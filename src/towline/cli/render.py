@@ -184,8 +184,8 @@ class LogTail:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
                 data = file.read(most_bytes)
-        except FileNotFoundError:
-            return []
+        except OSError:
+            return []  # it is not there yet, or can't be opened now: the next time
         self._offset += len(data)
         self.is_at_end = len(data) != most_bytes
         *lines, rest = (self._rest + data).split(b"\n")
