@@ -16,7 +16,7 @@ from towline.core.instance import InstanceStatus, Leftover
 from towline.core.task import Resources
 from towline.providers import make
 from towline.providers.openstack_catalog import gpu_of
-from towline.providers.openstack_reading import refused, versioned
+from towline.providers.openstack_reading import Lacking, refused, versioned
 from towline.ssh.client import SshDialer
 
 
@@ -182,7 +182,7 @@ class TestOpenStack(CloudSuite):
 
     def test_a_region_that_is_not_there_is_said(self, cloud):
         subject = self.subject_of(cloud, region="Mars")
-        with pytest.raises(errors.NotFound, match="in region Mars") as raised:
+        with pytest.raises(Lacking, match="in region Mars") as raised:
             asyncio.run(subject.fresh().list_tagged())
         assert "region" in raised.value.hint
 
