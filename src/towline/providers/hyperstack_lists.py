@@ -29,7 +29,7 @@ async def all_rows(api: Api, path: str, field: str) -> list[dict[str, Any]]:
     """All rows of a list in pages, read until a page brings nothing new.
 
     Raises:
-        NotFound: There is no such list.
+        NotFound, PastTheEnd: There is no such list.
         ProviderReplyError: Rows are missing, by the list's own count.
     """
     found: dict[str, dict[str, Any]] = {}
