@@ -38,12 +38,16 @@ from towline.providers.local_box import Box
 
 #: what may go wrong at a call. Before its effect, so that nothing happened:
 BEFORE = ("500", "503", "429", "403", "402", "garbage", "reset", "timeout", "kill")
+#: refusals and good answers that are none, for tests of one driver: nothing happened either
+ODD = ("400", "404", "409", "no such page", "refused", "unsuccessful")
 #: after its effect, so that it happened and the caller is told otherwise, or nothing:
 AFTER = ("500_after", "garbage_after", "reset_after", "timeout_after", "kill_after")
 #: of calls that create: the effect comes, the reply is lost, and lists show it only later
 LATE = ("late",)
 #: of calls that list: yesterday's answer; one row missing
 READS = ("stale", "partial")
+#: and those that no list may pass for: no row at all, and null in the place of rows
+EMPTY = ("empty", "null")
 FAULTS = BEFORE + AFTER + LATE + READS
 
 _SMI = """\
@@ -330,7 +334,7 @@ class Cloud:
             name, arguments = self._match(method, path)
             kind = self._strike(name)
             self.audit.append((time.time(), name, kind))
-        if kind in BEFORE:
+        if kind in BEFORE + ODD:
             return self._failed(kind)
         text = raw.decode(errors="replace")
         request = Request(path, dict(parse_qsl(parts.query)), _json(text), headers, text)
@@ -382,6 +386,8 @@ class Cloud:
             return self._last.get(name, answer)
         if kind == "partial":
             return _without_one(answer)
+        if kind in EMPTY:
+            return _with_list(answer, [] if kind == "empty" else None)
         return answer
 
     def _failed(self, kind):
@@ -391,6 +397,12 @@ class Cloud:
                 return None
             case "garbage":
                 return 200, "<html>maintenance</html>", {}
+            case "no such page":
+                return 404, "<html>404 page not found</html>", {}
+            case "refused":
+                return 200, {"error": {"code": "internal", "message": "injected"}}, {}
+            case "unsuccessful":
+                return 200, {"success": False, "errors": ["injected"]}, {}
             case "reset":
                 return None
             case "timeout":
@@ -462,6 +474,15 @@ def _without_one(answer):
     )  # fmt: skip
     del lists[-1:]
     return status, body, headers
+
+
+def _with_list(answer, rows):
+    """The same answer with other rows in its first list."""
+    status, body, headers = answer
+    if isinstance(body, list):
+        return status, rows, headers
+    name = next((name for name, value in body.items() if isinstance(value, list)), None)
+    return status, body if name is None else {**body, name: rows}, headers
 
 
 def _json(text):

@@ -102,8 +102,8 @@ class Api:
 
     async def remove(
         self, path: str, *, method: str = "DELETE", params: Mapping[str, Any] | None = None
-    ) -> None:
-        """Remove one thing; what is gone already is no error.
+    ) -> bool:
+        """Remove one thing; what is gone already is no error. Whether it was there.
 
         Raises:
             ProviderError: As `send`, but for NotFound.
@@ -111,7 +111,8 @@ class Api:
         try:
             await self.send(method, path, params=params)
         except errors.NotFound:
-            return
+            return False
+        return True
 
     async def send(
         self,

@@ -29,9 +29,9 @@ async def all_rows(api: Api, path: str, field: str) -> list[dict[str, Any]]:
     """All rows of a list in pages, read until a page brings nothing new.
 
     Raises:
-        NotFound, PastTheEnd: There is no such list.
         ProviderReplyError: Rows are missing, by the list's own count.
-    """
+        ProviderError: As `Api.get`, also where there is no such list.
+    """  # noqa: DOC501 - those of Api.get
     found: dict[str, dict[str, Any]] = {}
     count = 0
     for page in itertools.count(1):
