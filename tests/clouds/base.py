@@ -39,7 +39,7 @@ from towline.providers.local_box import Box
 #: what may go wrong at a call. Before its effect, so that nothing happened:
 BEFORE = ("500", "503", "429", "403", "402", "garbage", "reset", "timeout", "kill")
 #: refusals and good answers that are none, for tests of one driver: nothing happened either
-ODD = ("400", "404", "409", "no such page", "refused", "unsuccessful")
+ODD = ("400", "404", "409", "no such page", "refused", "unsuccessful", "failed")
 #: after its effect, so that it happened and the caller is told otherwise, or nothing:
 AFTER = ("500_after", "garbage_after", "reset_after", "timeout_after", "kill_after")
 #: of calls that create: the effect comes, the reply is lost, and lists show it only later
@@ -158,6 +158,7 @@ class Cloud:
         self.audit = []  # (time, call, fault)
         self.faults = []  # [call, kind]: each strikes once, in order
         self.violations = []  # what no caller may do
+        self.distort = lambda _name, answer: answer  # (status, body, headers) as they are sent
         self._last = {}
         self._ending = []
         self._number = random.SystemRandom().randrange(1, 200)
@@ -349,7 +350,7 @@ class Cloud:
         if kind == "late":
             return None
         answer, self._last[name] = self._read_wrongly(name, kind, answer), answer
-        return answer
+        return self.distort(name, answer)
 
     def _match(self, method, path):
         for name, wanted, pattern in self.routes:
@@ -403,6 +404,8 @@ class Cloud:
                 return 200, {"error": {"code": "internal", "message": "injected"}}, {}
             case "unsuccessful":
                 return 200, {"success": False, "errors": ["injected"]}, {}
+            case "failed":
+                return 200, {"status": False, "message": "injected"}, {}
             case "reset":
                 return None
             case "timeout":

@@ -36,6 +36,7 @@ def _no_account_of_the_user(monkeypatch, tmp_path):
 class TestEc2(CloudSuite):
     cloud_class = fake.Ec2
     quick_s = 2.0  # moto takes its time
+    one_odd_of = 9
     provider_name = "ec2"
     keys = {"access_key_id": fake.KEY_ID, "secret_access_key": fake.SECRET}  # noqa: RUF012
     settings = {"region": fake.REGION}  # noqa: RUF012

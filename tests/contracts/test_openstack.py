@@ -33,6 +33,7 @@ class TestOpenStack(CloudSuite):
     cloud_class = fake.OpenStack
     provider_name = "openstack"
     own_things = 1  # its address
+    one_odd_of = 7
     keys = {  # noqa: RUF012
         "application_credential_id": fake.CREDENTIAL,
         "application_credential_secret": fake.SECRET,

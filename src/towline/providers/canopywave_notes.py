@@ -64,7 +64,7 @@ class Note:
         """A guess that serves another was that other's, or was taken away from us."""
         others = [row["id"] for row in rows if row.get("server") not in {None, "", tag}]
         guess = self._value.get("guess")
-        if guess in others:
+        if guess is not None and guess in others:
             self._doubt([guess])
 
     def _doubt(self, addresses: list[str]) -> None:

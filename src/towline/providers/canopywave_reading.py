@@ -14,7 +14,7 @@ from typing import Any
 from towline import errors
 from towline.core import gpu
 from towline.core.instance import InstanceStatus
-from towline.providers.parts import ident, need, rows, text, told
+from towline.providers.parts import ident, need, rows, text, told, words
 
 #: an upper and a lower case form of each are in use; the words are OpenStack Nova's [guess]
 STATUSES = {
@@ -96,7 +96,7 @@ def kind_of(row: Mapping[str, Any]) -> Kind:
     return Kind(
         flavor=flavor,
         name=name,
-        images=tuple(str(one) for one in row.get("images") or ()),
+        images=tuple(words(row, "images")),
         gpu=model,
         gpus=gpus,
         price_usd_per_h=price,

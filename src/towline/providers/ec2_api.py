@@ -80,6 +80,12 @@ _NO_CREDENTIALS = (
     boto.TokenRetrievalError, boto.NoAuthTokenError, boto.SSOError, boto.MetadataRetrievalError,
 )  # fmt: skip
 
+#: botocore's own, and what comes of an answer of another shape, which it trusts
+_FOREIGN = (
+    boto.BotoCoreError, boto.ClientError, ResponseParserError, AttributeError, LookupError,
+    TypeError, ValueError,
+)  # fmt: skip
+
 
 class Aws:
     """One account in one region.
@@ -163,7 +169,7 @@ class Aws:
     def _once(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
         try:
             answer = getattr(self._client(service), operation)(**arguments)
-        except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as error:
+        except _FOREIGN as error:
             raise in_our_words(error) from error
         if answer.get("NextToken") or answer.get("Return") is False:
             raise errors.ProviderReplyError(f"ec2 answers {operation} in part, or with no")
@@ -176,7 +182,7 @@ class Aws:
         try:
             for page in self._client(service).get_paginator(operation).paginate(**arguments):
                 found += need(page, key)
-        except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as error:
+        except _FOREIGN as error:
             raise in_our_words(error) from error
         return found
 
@@ -222,6 +228,8 @@ def in_our_words(error: Exception) -> errors.TowlineError:
         return errors.ProviderAuthError(message, hint=hint)
     if isinstance(error, ResponseParserError | boto.PaginationError):
         return errors.ProviderReplyError(message)
+    if not isinstance(error, boto.BotoCoreError):
+        return errors.ProviderReplyError(f"ec2's answer can't be read: {error!r}")
     if isinstance(error, boto.ParamValidationError):
         return errors.ProviderError(message)  # found before anything was sent
     return errors.ProviderUnavailable(message)

@@ -126,7 +126,10 @@ class LambdaCloud(Driver):
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; see the port."""
         listed = whole(await self._api.get("/instances"), "data")
-        ours = [self._read(one) for one in listed if parse_tag(_tag(one)) is not None]
+        tags = {
+            ident(one, "id"): _tag(one) for one in listed
+        }  # others may have neither name nor tag
+        ours = [self._read(one) for one in listed if parse_tag(tags[str(one["id"])]) is not None]
         return [one for one in ours if one is not None]
 
     async def terminate(self, instance_id: InstanceId) -> None:

@@ -9,9 +9,10 @@ the catalog names none. A refused token is renewed once, for with a 401 nothing 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -142,7 +143,8 @@ class OpenStackApi:
             ProviderAuthError: They are for none.
             ProviderError: As `send`.
         """
-        found = await repeated(self._clock, lambda: self._asked(self._session.get_project_id))
+        with _keystone_read():
+            found = await repeated(self._clock, lambda: self._asked(self._session.get_project_id))
         if not found:
             message = "openstack: the credentials are for no project"
             raise errors.ProviderAuthError(message, hint="use those of one project")
@@ -167,12 +169,8 @@ class OpenStackApi:
 
     def _log_in(self) -> None:
         """Get a token where there is none that lasts."""
-        try:
+        with _keystone_read():
             self._session.get_token()
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # the SDK trusts the answer's shape
-            message = f"openstack: Keystone's answer can't be read: {error!r}"
-            raise errors.ProviderReplyError(message) from error
 
     def _once(
         self, service: str, method: str, path: str, body: Any, headers: Mapping[str, str]
@@ -210,13 +208,14 @@ class OpenStackApi:
         """
         cloud = self._cloud
         try:
-            url = self._session.get_endpoint(
-                service_type=cloud.get_service_type(service),
-                service_name=cloud.get_service_name(service),
-                interface=cloud.get_interface(service),
-                region_name=cloud.get_region_name(service),
-                skip_discovery=True,
-            )
+            with _keystone_read():
+                url = self._session.get_endpoint(
+                    service_type=cloud.get_service_type(service),
+                    service_name=cloud.get_service_name(service),
+                    interface=cloud.get_interface(service),
+                    region_name=cloud.get_region_name(service),
+                    skip_discovery=True,
+                )
         except keystone.EndpointNotFound:
             url = None
         if not url:
@@ -224,6 +223,20 @@ class OpenStackApi:
             message = f"openstack: the catalog has no service {service!r}{where}"
             raise Lacking(message, hint="correct providers.openstack.region")
         return str(url)
+
+
+@contextlib.contextmanager
+def _keystone_read() -> Iterator[None]:
+    """Where the SDK takes apart what Keystone has answered: it trusts its shape.
+
+    Raises:
+        ProviderReplyError: It has another.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        message = f"openstack: Keystone's answer can't be read: {error!r}"
+        raise errors.ProviderReplyError(message) from error
 
 
 def in_our_words(error: Exception) -> errors.TowlineError:
