@@ -126,7 +126,7 @@ class Ec2(Driver):
         """List what carries our tag; see the port."""
         found = await self._aws.instances(Filters=[filtered("tag-key", TAG_KEY)])
         there = [one for one in found if word_of(one) != _TERMINATED]
-        return [self._read(one) for one in there if parse_tag(_tag(one)) is not None]
+        return [self._read(one) for one in there if parse_tag(_asked_tag(one)) is not None]
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """End an instance; see the port."""
@@ -155,12 +155,12 @@ class Ec2(Driver):
                 provider=self.name,
                 kind=kind,
                 id=ident(row, _REMOVE[kind][1]),
-                tag=_tag(row),
+                tag=_asked_tag(row),
                 since=_seconds(row.get("CreateTime")),
             )
             for kind, listed in found.items()
             for row in rows(listed)
-            if parse_tag(_tag(row)) is not None
+            if parse_tag(_asked_tag(row)) is not None
         ]
 
     async def remove(self, leftover: Leftover) -> None:
@@ -215,6 +215,15 @@ class Ec2(Driver):
 def _tags(found: Mapping[str, Any]) -> dict[str, str]:
     listed = rows(told(found, "Tags", kind=list) or [])
     return {text(one, "Key"): text(one, "Value") for one in listed}
+
+
+def _asked_tag(found: Mapping[str, Any]) -> str:
+    """The tag of what was listed for having one.
+
+    Raises:
+        ProviderReplyError: It has none.
+    """
+    return str(need(_tags(found), TAG_KEY))
 
 
 def _tag(found: Mapping[str, Any]) -> str:
