@@ -203,6 +203,11 @@ class Ec2(Cloud):
             self.backend.create_key_pair("foreign", "ed25519", None)
         return "foreign"
 
+    def take_away(self, machine, code, message):
+        """AWS itself ends it, as it does with a launch that fails and with spot machines."""
+        machine.data["reason"] = (code, message)
+        self.end(machine)
+
     def switched_off(self, machine):
         behaviour = self._instance(machine).instance_initiated_shutdown_behavior
         if behaviour == "terminate":
@@ -407,6 +412,8 @@ class Ec2(Cloud):
         if word == "terminated" and instance.state != "terminated":
             self.backend.terminate_instances([machine.id])
         instance._state.name, instance._state.code = word, _CODES[word]
+        if "reason" in machine.data:
+            instance.state_reason.code, instance.state_reason.message = machine.data["reason"]
         instance.nics[0].public_ip = machine.host if word == "running" else None
 
     def _instance(self, machine):

@@ -162,6 +162,34 @@ class TestDigitalOcean(CloudSuite):
 
         asyncio.run(scenario())
 
+    def test_an_address_without_a_number_is_none_yet(self, cloud, subject):
+        def distort(name, answer):
+            if name != "get_instance":
+                return answer
+            droplet = answer[1]["droplet"]
+            v4 = [{"type": "private", "ip_address": "10.0.0.2"}, {"type": "public"}]
+            return answer[0], {"droplet": {**droplet, "networks": {"v4": v4}}}, answer[2]
+
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            cloud.distort = distort
+            assert (await provider.get(made.id)).address is None
+
+        asyncio.run(scenario())
+
+    def test_actions_that_are_not_there_say_nothing_of_the_droplet(self, cloud, subject):
+        async def scenario():
+            provider = subject.fresh()
+            offer = (await provider.offers(self.need))[0]
+            cloud.boot_s = 60
+            made = await provider.create(offer, subject.order(fresh_tag()))
+            cloud.fail("droplet_actions", "404")
+            cloud.failure = lambda _status: {"id": "not_found", "message": "not found"}
+            assert (await provider.get(made.id)).status is InstanceStatus.BUILDING
+
+        asyncio.run(scenario())
+
     def test_a_droplet_that_is_still_made_is_building(self, subject):
         with fake.DigitalOcean(boot_s=60, boxes=False) as cloud:
 
