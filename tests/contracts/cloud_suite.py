@@ -362,6 +362,29 @@ class CloudSuite(ProviderSuite):
 
         asyncio.run(scenario())
 
+    #: what of the stand-in says how many rows are in one answer; None: its lists have no pages
+    page_size = None
+
+    def test_every_list_is_read_to_its_last_page(self, cloud, subject):
+        if self.page_size is None:
+            pytest.skip("its lists have no pages")
+        setattr(cloud, self.page_size, 1)
+
+        async def scenario():
+            made = [await rented(subject, subject.fresh()) for _ in range(3)]
+            listed = await subject.fresh().list_tagged()
+            assert sorted(one.id for one in listed) == sorted(one.id for one in made)
+            left = await subject.fresh().leftovers(subject.memos)
+            assert sorted(one.id for one in left) == sorted(
+                map(self.leftover_id, cloud.left_over())
+            )
+
+        asyncio.run(scenario())
+
+    def leftover_id(self, own):
+        """A leftover's id as the driver gives it, of the one that the stand-in knows."""
+        return own
+
     # -- odd answers ----------------------------------------------------------------------------
 
     #: of so many odd answers one is tried, where each takes its time

@@ -18,6 +18,7 @@ from towline.providers.digitalocean import DigitalOcean
 class TestDigitalOcean(CloudSuite):
     cloud_class = fake.DigitalOcean
     provider_name = "digitalocean"
+    page_size = "largest_page"
     own_things = 1  # the account's tag
     keys = {"api_key": fake.KEY}  # noqa: RUF012
     expect = {  # noqa: RUF012

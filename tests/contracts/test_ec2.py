@@ -38,6 +38,7 @@ class TestEc2(CloudSuite):
     quick_s = 2.0  # moto takes its time
     one_odd_of = 9
     provider_name = "ec2"
+    page_size = "page"
     keys = {"access_key_id": fake.KEY_ID, "secret_access_key": fake.SECRET}  # noqa: RUF012
     settings = {"region": fake.REGION}  # noqa: RUF012
     expect = {  # noqa: RUF012

@@ -32,6 +32,7 @@ def _no_cloud_of_the_user(monkeypatch, tmp_path):
 class TestOpenStack(CloudSuite):
     cloud_class = fake.OpenStack
     provider_name = "openstack"
+    page_size = "page_limit"
     own_things = 1  # its address
     one_odd_of = 7
     keys = {  # noqa: RUF012

@@ -23,6 +23,7 @@ from towline.providers.account import Account
 class TestVast(CloudSuite):
     cloud_class = fake.Vast
     provider_name = "vast"
+    page_size = "page"
     keys = {"api_key": fake.KEY}  # noqa: RUF012
     expect = {  # noqa: RUF012
         "host_key_grade": "B", "user_data": False, "tags": True, "containers": True, "spot": True,

@@ -18,6 +18,7 @@ SPOT = Resources(gpu="H100:1", spot=True)
 class TestVerda(CloudSuite):
     cloud_class = fake.Verda
     provider_name = "verda"
+    page_size = "page_limit"
     own_things = 1  # its volume
     keys = {"client_id": fake.CLIENT, "client_secret": fake.SECRET}  # noqa: RUF012
     expect = {  # noqa: RUF012
