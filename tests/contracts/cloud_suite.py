@@ -4,7 +4,9 @@ A test module subclasses `CloudSuite` and sets `cloud_class`, `provider_name`, `
 """
 
 import asyncio
+import copy
 import json
+import random
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -15,10 +17,43 @@ from towline import errors
 from towline.clock import RealClock
 from towline.core.instance import InstanceStatus
 from towline.core.task import Resources
+from towline.market import ask
 from towline.providers import make
 from towline.ssh.client import SshDialer
 
 KEYS, HOST_KEYS = key_pair(), key_pair()
+_ODD = (None, 0, -1, 0.5, True, "", "text", "0.5x H100", [], {}, [None], 10**30)
+
+
+class Spoil:
+    """Puts an odd value into one field of one row of whatever lists a provider answers with."""
+
+    def start(self, seed):
+        self.dice, self.what = random.Random(seed), []
+
+    def answer(self, answer):
+        status, body, headers = answer
+        if not isinstance(body, dict | list) or status != 200:
+            return answer
+        body = copy.deepcopy(body)
+        places = list(self._rows(body))
+        if places:
+            row = self.dice.choice(places)
+            field, value = self.dice.choice(sorted(row)), self.dice.choice(_ODD)
+            self.what.append((field, value))
+            row[field] = value
+        return status, body, headers
+
+    def _rows(self, value):
+        """Every object within it; what tells of pages is none of a list's rows."""
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, one in inner:
+            if key in {"links", "meta"}:
+                continue
+            if isinstance(one, dict) and one:
+                yield one
+            if isinstance(one, dict | list):
+                yield from self._rows(one)
 
 
 def straight(cloud):
@@ -111,6 +146,29 @@ class CloudSuite(ProviderSuite):
     def test_a_need_that_is_no_gpu_is_an_error(self, subject):
         with pytest.raises(errors.SpecError):
             asyncio.run(subject.fresh().offers(Resources(gpu="many")))
+
+    def test_an_odd_row_of_its_lists_breaks_nothing_and_is_never_offered_for_nothing(
+        self, cloud, subject, monkeypatch
+    ):
+        """Whatever one row holds: no exception but our own, and no offer without a price."""
+
+        async def scenario():
+            provider = subject.fresh()
+            usual = len(await provider.offers(Resources()))
+            assert usual
+            spoil, effect = Spoil(), cloud._effect
+            monkeypatch.setattr(cloud, "_effect", lambda *one: spoil.answer(effect(*one)))
+            for seed in range(self.spoilt_rows):
+                spoil.start(seed)
+                found = await ask([self.provider_name], lambda _name: provider, Resources())
+                assert all(one.price_usd_per_h > 0 for one in found.offers), spoil.what
+                kinds = {type(failure) for failure in found.failures.values()}
+                assert errors.DriverBug not in kinds, (spoil.what, found.failures)
+
+        asyncio.run(scenario())
+
+    #: how many odd rows are tried
+    spoilt_rows = 15
 
     # -- what is ours ---------------------------------------------------------------------------
 
@@ -252,7 +310,7 @@ class CloudSuite(ProviderSuite):
             offer = (await provider.offers(self.need))[0]
             made = await rented(subject, provider)
             order = subject.order(fresh_tag())
-            for name, ask in (
+            for name, asked_for in (
                 (self.terminate_call, lambda: provider.terminate(made.id)),
                 (self.get_call, lambda: provider.get(made.id)),
                 (self.list_call, provider.list_tagged),
@@ -260,7 +318,7 @@ class CloudSuite(ProviderSuite):
             ):
                 cloud.fail(name, kind)
                 with pytest.raises(errors.ProviderReplyError):
-                    await ask()
+                    await asked_for()
                 assert cloud.faults == []
             assert [one.id for one in cloud.alive()] == [made.id]
 
@@ -272,13 +330,13 @@ class CloudSuite(ProviderSuite):
         async def scenario():
             provider = subject.fresh()
             made = await rented(subject, provider)
-            for name, ask in (
+            for name, asked_for in (
                 (self.get_call, provider.get),
                 (self.terminate_call, provider.terminate),
             ):
                 cloud.fail(name, "no such page")
                 with pytest.raises(errors.ProviderError) as caught:
-                    await ask(made.id)
+                    await asked_for(made.id)
                 assert not isinstance(caught.value, errors.NotFound)
                 assert cloud.faults == []
             assert [one.id for one in cloud.alive()] == [made.id]
@@ -319,14 +377,14 @@ class CloudSuite(ProviderSuite):
         """Promise 2: what is left behind and unseen is left behind."""
 
         asyncio.run(rented(subject, subject.fresh()))
-        for ask in (
+        for asked_for in (
             lambda provider: provider.list_tagged(),
             lambda provider: provider.leftovers(subject.memos),
         ):
-            for name in self.asked_by(cloud, ask(subject.fresh())):
+            for name in self.asked_by(cloud, asked_for(subject.fresh())):
                 cloud.fail(name, kind)
                 with pytest.raises(errors.ProviderError):
-                    asyncio.run(ask(subject.fresh()))
+                    asyncio.run(asked_for(subject.fresh()))
                 assert cloud.faults == []
 
     @pytest.mark.parametrize(
@@ -397,14 +455,14 @@ class CloudSuite(ProviderSuite):
             subject = self.subject_of(cloud)
             made = asyncio.run(rented(subject, subject.fresh()))
             monkeypatch.setattr("towline.providers.http.Api._ask", straight(cloud))
-            for ask in (
+            for asked_for in (
                 lambda provider: provider.get(made.id),
                 lambda provider: provider.list_tagged(),
                 lambda provider: provider.leftovers(subject.memos),
             ):
-                asyncio.run(self.try_odd_answers(cloud, subject, made.tag, ask))
+                asyncio.run(self.try_odd_answers(cloud, subject, made.tag, asked_for))
 
-    async def try_odd_answers(self, cloud, subject, tag, ask):
+    async def try_odd_answers(self, cloud, subject, tag, asked_for):
         answers = {}
 
         def keep(name, answer):
@@ -412,7 +470,7 @@ class CloudSuite(ProviderSuite):
             return answer
 
         cloud.distort = keep
-        usual = await ask(subject.fresh())
+        usual = await asked_for(subject.fresh())
         cases = [
             (name, answer, *case)
             for name, answer in answers.items()
@@ -422,7 +480,7 @@ class CloudSuite(ProviderSuite):
             cloud.distort = swapped(name, (answer[0], changed, answer[2]))
             case = f"{name} with {odd!r} at {path}"
             try:
-                found = await ask(subject.fresh())
+                found = await asked_for(subject.fresh())
             except errors.TowlineError:
                 continue
             except Exception as error:

@@ -20,8 +20,8 @@ ROW = {"id": 7, "name": "x", "null": None, "port": 22, "in": {"list": ["a", 1, "
         (lambda: parts.port(ROW, "port"), 22),
         (lambda: parts.port({"port": 0}, "port"), None),
         (lambda: parts.words(ROW, "in", "list"), ["a", "b"]),
-        (lambda: parts.price(ROW, "in", "usd"), 1.5),
-        (lambda: parts.price({"usd": -1}, "usd"), 0.0),
+        (lambda: parts.rate(ROW, "in", "usd"), 1.5),
+        (lambda: parts.rate({"usd": -1}, "usd"), 0.0),
         (lambda: parts.number(10**400), None),
     ],
 )
@@ -64,7 +64,7 @@ def test_what_is_not_is_named(read, named):
 )  # fmt: skip
 def test_a_sign_of_more_is_not_passed_over(beside):
     with pytest.raises(errors.ProviderReplyError, match="goes on after 2 rows"):
-        pages.whole({"rows": [{}, {}], **beside}, "rows")
+        pages.all_of({"rows": [{}, {}], **beside}, "rows")
 
 
 @pytest.mark.parametrize(
@@ -77,4 +77,4 @@ def test_a_sign_of_more_is_not_passed_over(beside):
     ids=str,
 )  # fmt: skip
 def test_a_list_that_ends_is_whole(beside):
-    assert pages.whole({"rows": [{}, {}], **beside}, "rows") == [{}, {}]
+    assert pages.all_of({"rows": [{}, {}], **beside}, "rows") == [{}, {}]

@@ -25,6 +25,7 @@ from datetime import datetime
 from typing import Any
 
 from towline import errors
+from towline.core import gpu
 from towline.core.instance import (
     Features,
     Instance,
@@ -35,13 +36,14 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
+from towline.core.task import Resources
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of
 from towline.providers.ec2_api import Aws, filtered
-from towline.providers.ec2_launch import PRICE_KEY, TAG_KEY, Launcher, word_of
+from towline.providers.ec2_launch import DISK_GB, PRICE_KEY, TAG_KEY, Launcher, word_of
 from towline.providers.ec2_market import Market
 from towline.providers.ends import end
-from towline.providers.parts import ident, need, price, rows, text, told
+from towline.providers.parts import ident, need, rate, rows, text, told
 
 #: why an instance has ended, where somebody wished it: a user, or it was switched off from within
 _WISHED = ("Client.UserInitiated", "Client.InstanceInitiated")
@@ -93,7 +95,14 @@ class Ec2(Driver):
         self._ended: set[str] = set()  # by this process, whatever AWS says of the reason
 
     async def _all_offers(self) -> list[Offer]:
-        return await self._market.offers()
+        return await self._market.offers(DISK_GB)
+
+    async def _offers_for(
+        self,
+        need: Resources,
+        wanted: tuple[gpu.Gpu, int] | None,  # noqa: ARG002 - all are listed
+    ) -> list[Offer]:
+        return await self._market.offers(need.disk_gb or DISK_GB)
 
     async def create(self, offer: Offer, order: Order) -> Instance:
         """Launch one; see the port."""
@@ -206,7 +215,7 @@ class Ec2(Driver):
             status=status_of(word, _STATUSES),
             address=self.address(host) if host else None,
             started_at=_seconds(found.get("LaunchTime")),
-            price_usd_per_h=price(_tags(found), PRICE_KEY),
+            price_usd_per_h=rate(_tags(found), PRICE_KEY),
             type=text(found, "InstanceType"),
             detail="" if word == "running" else f"ec2 says {word} {reason}".strip(),
         )

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from towline import errors
-from towline.core import gpu
 from towline.core.instance import (
     Features,
     Instance,
@@ -28,8 +27,9 @@ from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import user_data
 from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
-from towline.providers.pages import whole
-from towline.providers.parts import ident, need, price, rows, segment, text, told
+from towline.providers.listing import chip, offers_of, price, whole, word
+from towline.providers.pages import all_of
+from towline.providers.parts import ident, need, rate, rows, segment, text, told
 
 _BASE_URL = "https://cloud.lambda.ai/api/v1"
 _TAG_KEY = "towline"
@@ -70,19 +70,21 @@ class LambdaCloud(Driver):
 
     async def _all_offers(self) -> list[Offer]:
         types = need(await self._api.get("/instance-types"), "data")
-        return [offer for one in types.values() for offer in self._offers_of(one)]
+        return offers_of(
+            list(types.values()) if isinstance(types, dict) else types, self._offers_of
+        )
 
     def _offers_of(self, listed: Mapping[str, Any]) -> list[Offer]:
         kind = need(listed, "instance_type")
-        name, words = need(kind, "name"), str(kind.get("gpu_description", ""))
-        count = int(kind.get("specs", {}).get("gpus", 0))
-        model = gpu.parse(words) if count else None
-        regions = [need(region, "name") for region in listed["regions_with_capacity_available"]]
+        name, count = word(need(kind, "name")), whole(need(kind, "specs").get("gpus", 0))
+        model = chip(kind.get("gpu_description")) if count else None
+        places = need(listed, "regions_with_capacity_available")
+        regions: list[str | None] = [word(need(region, "name")) for region in places]
         return [
             Offer(
                 provider=self.name,
                 type=name,
-                price_usd_per_h=need(kind, "price_cents_per_hour") / 100,
+                price_usd_per_h=price(kind.get("price_cents_per_hour")) / 100,
                 gpu=model.model if model else None,
                 gpus=count,
                 vram_gb=model.memory_gb if model else None,
@@ -125,7 +127,7 @@ class LambdaCloud(Driver):
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; see the port."""
-        listed = whole(await self._api.get("/instances"), "data")
+        listed = all_of(await self._api.get("/instances"), "data")
         tags = {
             ident(one, "id"): _tag(one) for one in listed
         }  # others may have neither name nor tag
@@ -151,7 +153,7 @@ class LambdaCloud(Driver):
         await self._api.remove(f"/ssh-keys/{leftover.id}")
 
     async def _keys(self) -> list[dict[str, Any]]:
-        return whole(await self._api.get("/ssh-keys"), "data")
+        return all_of(await self._api.get("/ssh-keys"), "data")
 
     def _read(self, found: Mapping[str, Any]) -> Instance | None:
         """One instance in our words; None when it is gone."""
@@ -165,7 +167,7 @@ class LambdaCloud(Driver):
             tag=_tag(found),
             status=status_of(word, _STATUSES),
             address=self.address(host) if host else None,
-            price_usd_per_h=price(found, "instance_type", "price_cents_per_hour") / 100,
+            price_usd_per_h=rate(found, "instance_type", "price_cents_per_hour") / 100,
             type=text(found, "instance_type", "name"),
             detail="" if word == "active" else f"{self.name} says {word}",
         )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -38,7 +39,7 @@ from towline.providers.openstack_api import OpenStackApi
 from towline.providers.openstack_catalog import Catalog
 from towline.providers.openstack_check import look_over
 from towline.providers.openstack_network import Network
-from towline.providers.parts import ident, label, need, number, price, segment, text
+from towline.providers.parts import ident, label, need, number, rate, segment, text
 from towline.providers.times import utc_seconds
 
 _TAG_KEY, _PRICE_KEY, _TYPE_KEY = "towline", "towline-usd-per-h", "towline-type"
@@ -88,6 +89,8 @@ class OpenStack(Driver):
         super().__init__(account)
         self._api = OpenStackApi(account)
         self._catalog = Catalog(self._api, account)
+        free = self.features.free or self._catalog.has_free
+        self.features = dataclasses.replace(self.features, free=free)
         self._network = Network(self._api, account)
 
     async def check(self) -> list[Finding]:
@@ -96,8 +99,7 @@ class OpenStack(Driver):
 
     async def _all_offers(self) -> list[Offer]:
         flavors, limits = await asyncio.gather(self._catalog.flavors(), self._catalog.limits())
-        offers = (self._catalog.offer(flavor, limits) for flavor in flavors)
-        return [offer for offer in offers if offer is not None]
+        return self._catalog.offers(flavors, limits)
 
     async def create(self, offer: Offer, order: Order) -> Instance:
         """Add the run's key and security group, then create; see the port.
@@ -212,7 +214,7 @@ class OpenStack(Driver):
             status=status,
             address=self.address(host) if host else None,
             started_at=utc_seconds(found.get("created")),
-            price_usd_per_h=price(found, "metadata", _PRICE_KEY),
+            price_usd_per_h=rate(found, "metadata", _PRICE_KEY),
             type=text(found, "metadata", _TYPE_KEY),
             detail="" if is_up else f"{self.name} says {word} {reason}".strip(),
         )

@@ -23,7 +23,7 @@ _TOTAL = re.compile(r"count|total|total_?(?!page)\w+")
 _BESIDE = re.compile(r"links|pages|meta|metadata|pagination|paging|page_?info|cursors?|data|result")
 
 
-def whole(answer: Any, *path: str) -> list[dict[str, Any]]:
+def all_of(answer: Any, *path: str) -> list[dict[str, Any]]:
     """The rows of a list that has no pages, as far as is documented.
 
     Raises:

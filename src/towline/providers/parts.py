@@ -114,6 +114,8 @@ def rows(value: Any) -> list[dict[str, Any]]:
 
 def number(value: Any) -> float | None:
     """A number, also one that is written as text; None for anything else."""
+    if isinstance(value, bool):
+        return None
     try:
         read = float(value)
     except (TypeError, ValueError, OverflowError):
@@ -121,7 +123,7 @@ def number(value: Any) -> float | None:
     return read if math.isfinite(read) else None
 
 
-def price(value: Any, *path: str) -> float:
+def rate(value: Any, *path: str) -> float:
     """What an instance costs, 0 where that is not told.
 
     Raises:

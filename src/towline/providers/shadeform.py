@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from towline import errors
-from towline.core import gpu
 from towline.core.instance import (
     Features,
     Instance,
@@ -36,8 +35,9 @@ from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import host_key_script
 from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
-from towline.providers.pages import whole
-from towline.providers.parts import ident, label, need, port, price, rows, segment, text, words
+from towline.providers.listing import chip, flag, offers_of, price, size, whole, word
+from towline.providers.pages import all_of
+from towline.providers.parts import ident, label, need, port, rate, rows, segment, text, words
 from towline.providers.times import rfc3339, utc_seconds
 
 _BASE_URL = "https://api.shadeform.ai/v1"
@@ -88,15 +88,16 @@ class Shadeform(Driver):
 
     async def _all_offers(self) -> list[Offer]:
         params = {"cloud": self._cloud} if self._cloud else None
-        listed = rows(need(await self._api.get("/instances/types", params), "instance_types"))
-        return [
-            self._offer(kind, place, image)
-            for kind in listed
-            if kind.get("deployment_type") == "vm"
-            for place in rows(need(kind, "availability"))
-            if self._region in {"", place.get("region")}
-            if (image := self._image_of(kind)) is not None
-        ]
+        answer = await self._api.get("/instances/types", params)
+        return offers_of(need(answer, "instance_types"), self._offers_of)
+
+    def _offers_of(self, kind: Mapping[str, Any]) -> Iterator[Offer]:
+        image = self._image_of(kind) if kind.get("deployment_type") == "vm" else None
+        if image is None:
+            return
+        for place in rows(need(kind, "availability")):
+            if self._region in ("", place.get("region")):
+                yield self._offer(kind, place, image)
 
     def _image_of(self, kind: Mapping[str, Any]) -> str | None:
         """What to boot: the setting, else the newest with CUDA; None when the setting is not had.
@@ -110,22 +111,22 @@ class Shadeform(Driver):
 
     def _offer(self, kind: Mapping[str, Any], place: Mapping[str, Any], image: str) -> Offer:
         has = need(kind, "configuration")
-        model, count = gpu.parse(has.get("gpu_type") or ""), int(need(has, "num_gpus"))
+        model, count = chip(has.get("gpu_type")), whole(need(has, "num_gpus"))
         rental = place.get("rental_type", "")
-        cents, dollars = need(kind, "hourly_price"), place.get("hourly_price")
-        cloud, name = need(kind, "cloud"), need(kind, "shade_instance_type")
+        cents, dollars = kind.get("hourly_price"), place.get("hourly_price")
+        cloud, name = word(need(kind, "cloud")), word(need(kind, "shade_instance_type"))
         return Offer(
             provider=self.name,
             type=f"{cloud}/{name}",
-            price_usd_per_h=_usd(dollars) if rental == _SPOT else _usd(cents) / 100,
+            price_usd_per_h=price(dollars, text=True) if rental == _SPOT else price(cents) / 100,
             gpu=model.model if model and count else None,
             gpus=count,
-            vram_gb=has.get("vram_per_gpu_in_gb") or None,
-            region=need(place, "region"),
-            available=place.get("available"),
+            vram_gb=size(has.get("vram_per_gpu_in_gb")),
+            region=word(need(place, "region")),
+            available=flag(place.get("available")),
             spot=rental == _SPOT,
-            boot_s=(kind.get("boot_time") or {}).get("max_boot_in_sec"),
-            payload={"cloud": cloud, "type": name, "image": image, "rental": rental},
+            boot_s=size((kind.get("boot_time") or {}).get("max_boot_in_sec")),
+            payload={"cloud": cloud, "type": name, "image": image, "rental": str(rental)},
         )
 
     async def create(self, offer: Offer, order: Order) -> Instance:
@@ -174,7 +175,7 @@ class Shadeform(Driver):
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; the API has no pages; see the port."""
-        listed = whole(await self._api.get("/instances"), "instances")
+        listed = all_of(await self._api.get("/instances"), "instances")
         ours = [self._read(one) for one in listed if parse_tag(_tag(one)) is not None]
         return [one for one in ours if one is not None]
 
@@ -205,7 +206,7 @@ class Shadeform(Driver):
             await self._api.remove(f"/{what}/{name}/delete", method="POST")
 
     async def _keys(self) -> list[dict[str, Any]]:
-        return whole(await self._api.get("/sshkeys"), "ssh_keys")
+        return all_of(await self._api.get("/sshkeys"), "ssh_keys")
 
     def _read(self, found: Mapping[str, Any]) -> Instance | None:
         """One instance in our words; None when it is gone."""
@@ -213,7 +214,7 @@ class Shadeform(Driver):
         if word == "deleted":
             return None
         host, why = text(found, "ip"), text(found, "status_details")
-        rate = price(found, "rental_terms", "hourly_price") or price(found, "hourly_price") / 100
+        usd = rate(found, "rental_terms", "hourly_price") or rate(found, "hourly_price") / 100
         is_active = word == "active"
         return Instance(
             id=InstanceId(ident(found, "id")),
@@ -224,7 +225,7 @@ class Shadeform(Driver):
             if is_active and host
             else None,
             started_at=utc_seconds(found.get("created_at")),
-            price_usd_per_h=rate,
+            price_usd_per_h=usd,
             type=f"{text(found, 'cloud')}/{text(found, 'shade_instance_type')}",
             detail="" if is_active else f"{self.name} says {word}" + (f": {why}" if why else ""),
         )
