@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -219,8 +219,3 @@ def status_of(word: object, table: Mapping[str, InstanceStatus]) -> InstanceStat
     Upper and lower case are one: two calls of one API differ in it.
     """
     return table.get(str(word).lower(), InstanceStatus.BUILDING)
-
-
-def tagged(instances: Iterable[Instance]) -> list[Instance]:
-    """Those that carry a tag of towline's."""
-    return [one for one in instances if parse_tag(one.tag) is not None]
