@@ -7,6 +7,7 @@ import psutil
 import pytest
 
 from tests.onboard.machine import Machine, wait_for
+from towline.onboard import guard
 
 
 def guards(machine):
@@ -15,21 +16,33 @@ def guards(machine):
     for process in machine.processes():
         try:
             mine = process.environ().get("TOWLINE_RUN_ID") == machine.run
-            if mine and "guard" in process.cmdline():
+            if mine and process.cmdline()[-1:] in (["guard"], ["rearm"]):
                 found.append(process.pid)
         except psutil.Error:
             continue
     return found
 
 
-def arm(machine, **orders):
-    end_argv = ["touch", str(machine.root / "instance-ended")]
-    request = {"lifetime_s": None, "grace_s": 3600.0, "end_argv": end_argv, **orders}
-    assert machine.ask("guard", **request) == {"armed": True}
+def arm(machine, end_argv=(), epoch=1, reboot=False, age=None, **limits):
+    """Arm it with some limits; its age is that of the machine's first arming."""
+    touch = ["touch", str(machine.home / "instance-ended")]
+    said = machine.ask(
+        "guard",
+        epoch=epoch,
+        end_argv=touch if end_argv == () else end_argv,
+        reboot=reboot,
+        age={"known_s": 0.0, "wall_s": 0.0, "boot_s": 0.0, "own_boot": False, **(age or {})},
+        limits={
+            "training_s": None, "why": "the limit", "lifetime_s": None, "grace_s": 3600.0,
+            "stop_grace_s": 20.0, **limits,
+        },
+    )  # fmt: skip
+    assert said["armed"]
+    return said
 
 
 def ended(machine):
-    return (machine.root / "instance-ended").exists()
+    return (machine.home / "instance-ended").exists()
 
 
 def silent(machine):
@@ -49,7 +62,7 @@ def training(machine):
 
 def time_is_up(machine):
     machine.start("echo up; sleep 30")
-    arm(machine, lifetime_s=0.5)
+    arm(machine, training_s=0.5, lifetime_s=2.0)
     log, state = machine.follow()
     wait_for(lambda: ended(machine))
     return log, state
@@ -57,7 +70,7 @@ def time_is_up(machine):
 
 def no_way_to_end_itself(machine):
     machine.start("sleep 30")
-    arm(machine, lifetime_s=0.5, end_argv=None)
+    arm(machine, training_s=0.5, lifetime_s=1.5, end_argv=None)
     state = machine.to_the_end()
     wait_for(lambda: not guards(machine))
     return state
@@ -102,7 +115,7 @@ def installing(machine):
 def released(machine):
     arm(machine)
     pids = guards(machine)
-    (machine.control / "guard.json").unlink()
+    guard.dismiss(str(machine.control))  # as `leave` does first of all, where it can kill nobody
     wait_for(lambda: not guards(machine))
     return pids
 

@@ -11,6 +11,7 @@ import psutil
 import pytest
 
 from tests.onboard.machine import Refused, wait_for
+from tests.onboard.test_guard import arm
 from towline.bundle import onboard_pyz
 
 
@@ -36,7 +37,7 @@ def test_leaving_ends_all_of_the_run_and_nothing_else(machine, bystander):
     other, stranger = bystander(machine)
     escaped = "setsid sleep 3055 & (setsid sh -c 'setsid sleep 3055 & sleep 3055' &)"
     machine.start(f"trap '' TERM; {escaped}; echo up; while :; do sleep 0.05; done")
-    machine.ask("guard", lifetime_s=None, grace_s=3600.0, end_argv=None)
+    arm(machine, end_argv=None)
     wait_for(lambda: machine.log() == b"up\n")
     ours = machine.processes(of_run=True)
     assert len(ours) >= 6
