@@ -67,7 +67,7 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     upload = found["upload"]
     yield "Upload", f"about {seconds_text(upload['seconds'])}{_priced(upload['cost_usd'])}"
     yield from _labelled("Offers", _offer_lines(found["offers"]))
-    yield "Cost", _cost_text(found)
+    yield from _labelled("Cost", [_cost_text(found), *_unwatched_lines(found["cost"])])
     yield from _labelled("Safety", _safety_lines(found["safety"]))
 
 
@@ -153,6 +153,22 @@ def _cost_text(found: dict[str, Any]) -> str:
     if not found["offers"][0]["price_usd_per_hour"]:
         return "none"
     return ceiling_text(found["cost"]["projected_usd"])
+
+
+def _unwatched_lines(cost: dict[str, Any]) -> list[str]:
+    """What becomes of the limits when this machine is off."""
+    away = cost["unwatched"]
+    if away["training_s"] is None or not cost["projected_usd"]:
+        return []
+    if away["over_usd_per_h"] == 0:
+        ended = f"the instance after {seconds_text(away['lifetime_s'])} at the latest"
+        return [f"the training is ended after {seconds_text(away['training_s'])}, {ended}"]
+    return [
+        f"the training is ended after {seconds_text(away['training_s'])}; with this machine off"
+        " the instance can't be",
+        f"ended: it bills {usd_text(away['over_usd_per_h'])} for each further hour until a towline"
+        " command runs",
+    ]
 
 
 def _safety_lines(safety: dict[str, Any]) -> list[str]:

@@ -118,6 +118,7 @@ def _status_rows(
     if is_active and since is not None:
         yield "line", f"unreachable since {_clock(since)} ({seconds_text(now - since)})"
     yield "instance", _instance_text(run, status["instance"])
+    yield "guard", _guard_text(facts) if is_active else None
     yield "transfer", _transfer_text(status["transfer"])
     yield "progress", progress_text(status["progress"]) or None
     left = status["progress"]["eta_s"]
@@ -157,6 +158,13 @@ def _instance_text(run: RunRecord, instance: dict[str, Any]) -> str:
     words = [f"{instance['id'] or 'not known yet'} at {run.provider}"]
     words += [instance["address"]] if instance["address"] else []
     return ", ".join([*words, f"${price:.2f} an hour" if price else "free", instance["state"]])
+
+
+def _guard_text(facts: dict[str, Any]) -> str | None:
+    from towline.arming import reboot_text  # noqa: PLC0415
+
+    guard = facts.get("guard")
+    return None if guard is None else f"armed; {reboot_text(guard['reboot'])}"
 
 
 def _transfer_text(transfer: dict[str, Any]) -> str | None:

@@ -62,12 +62,16 @@ class Limits:
         _not_negative("max_cost", self.max_cost)
 
     def ceiling_usd(self, price_usd_per_h: float) -> float | None:
-        """What these limits let a run cost at this price; None when they set no end."""
+        """What these limits let a run cost at this price; None when they set no end.
+
+        The way home is paid as well: `max_duration` is the training's time only.
+        """
         if not price_usd_per_h:
             return 0.0
         sums = [] if self.max_cost is None else [self.max_cost]
         if self.max_duration is not None:
-            sums.append(self.max_duration / _S_PER_H * price_usd_per_h)
+            lives_s = self.max_duration + self._way_home_s()
+            sums.append(lives_s / _S_PER_H * price_usd_per_h)
         return min(sums, default=None)
 
     def training_end(self, price_usd_per_h: float) -> tuple[float, str] | None:

@@ -21,6 +21,7 @@ def judged(ctx: Context, state: dict[str, Any], limit: str | None) -> dict[str, 
         CommandFailed: The exit marker is not this run's.
     """  # noqa: DOC501 - a helper makes the exception
     ended = state["exit"]
+    limit = limit or (state.get("guard") or {}).get("limit")  # whoever was the first to see it
     if ended is not None and ended["nonce"] != ctx.run.nonce:
         raise errors.CommandFailed("the exit marker on the instance is not this run's")
     result = {

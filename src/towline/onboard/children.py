@@ -19,7 +19,7 @@ def adopt_orphans():
     """Become the parent of each descendant whose own parent ends."""
     if sys.platform.startswith("linux"):
         try:
-            import ctypes  # noqa: PLC0415 - a Python may lack it
+            import ctypes  # a Python may lack it
 
             ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
         except (ImportError, OSError, AttributeError):

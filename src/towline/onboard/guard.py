@@ -277,8 +277,7 @@ class _EndCommand:
             self._pause_s = min(2 * self._pause_s, _RETRY_S[1])
         self._began = now
         try:
-            null = open(os.devnull, "r+b")
-            self._process = subprocess.Popen(argv, stdin=null, stdout=null, stderr=null)
+            self._process = subprocess.Popen(argv)  # its streams are ours: /dev/null
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.ENOMEM):
                 os.execv(argv[0], argv)  # no process to be had: ours will do

@@ -13,7 +13,7 @@ from .inspect import find_tool
 
 _LIMIT_S = 10
 _CRONS = ("cron", "crond", "fcron")
-_SYSTEMD_UP = ("running", "degraded", "starting", "initializing", "maintenance")
+_SYSTEMD = "/run/systemd/system"  # there where systemd has booted the machine
 _NOTE = "reboot.json"
 _REQUEST = "rearm.request"
 
@@ -113,7 +113,7 @@ def _by_systemd(control, run):
     command = _command(control, run)
     if '"' in command or "%" in command or "\\" in command or "$" in command:
         return None  # it would have to be quoted once more
-    if (_ask(["systemctl", "is-system-running"], any_status=True) or "").strip() not in _SYSTEMD_UP:
+    if not os.path.isdir(_SYSTEMD):
         return None
     is_set = "yes" in (_ask(["loginctl", "show-user", _user(), "--property=Linger"]) or "")
     if not is_set and not _linger("enable-linger"):
@@ -143,8 +143,8 @@ def _user():
     return pwd.getpwuid(os.getuid()).pw_name
 
 
-def _ask(argv, text="", empty=None, any_status=False):
-    """What a program prints; None when it fails. "" when it fails with ``empty`` in its words."""
+def _ask(argv, text="", empty=None):
+    """What a program prints; None when it fails, but "" when it says ``empty`` then."""
     program = find_tool(argv[0])
     if program is None:
         return None
@@ -164,4 +164,4 @@ def _ask(argv, text="", empty=None, any_status=False):
         return None
     if process.returncode and empty is not None and empty.encode() in said:
         return ""
-    return None if process.returncode and not any_status else out.decode("utf-8", "replace")
+    return None if process.returncode else out.decode("utf-8", "replace")

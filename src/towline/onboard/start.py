@@ -85,10 +85,9 @@ def state(request, _pipe):
 def _exit_marker(control, begun, run):
     """The exit marker if it carries the nonce that the start marker has the hash of, else None."""
     for marker in markers.found(os.path.join(control, "exit.json"), run) if begun else ():
-        nonce = marker.get("nonce")
-        if isinstance(nonce, str):
-            if hashlib.sha256(nonce.encode()).hexdigest() == begun["nonce_sha256"]:
-                return marker
+        said = hashlib.sha256(str(marker.get("nonce")).encode()).hexdigest()
+        if said == begun["nonce_sha256"]:
+            return marker
     return None
 
 
