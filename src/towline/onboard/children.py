@@ -13,6 +13,7 @@ import time
 from . import daemon
 
 _PR_SET_CHILD_SUBREAPER = 36
+_SETTLE_S = 2.0
 
 
 def adopt_orphans():
@@ -118,6 +119,19 @@ def _all():
             continue  # it ended meanwhile
         if fields and fields[0] not in (b"Z", b"X"):
             yield Process(int(name), fields)
+
+
+def end_rest_of(group):
+    """End what the command left in its group.
+
+    First it may leave that: `setsid train &` as the last line is still a shell's child when the
+    shell has ended.
+    """
+    deadline = time.monotonic() + _SETTLE_S
+    while time.monotonic() < deadline and any(one.group == group for one in below(os.getpid())):
+        reap()
+        time.sleep(0.02)
+    daemon.signal_group(group, signal.SIGTERM)
 
 
 def wait_for_detached(group, idle_limit_s, say):

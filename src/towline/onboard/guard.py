@@ -27,7 +27,7 @@ _POLL_S = 1.0
 _NOTE_AGE_S = 60.0
 _LOOK_S = 1.0
 _SAY_S = 0.5
-_RETRY_S = (5.0, 300.0)  # after an end command that did not end the instance: first pause, longest
+_RETRY_S = (2.0, 300.0)  # after an end command that did not end the instance: first pause, longest
 _STUCK_S = 600.0  # an end command may itself go on trying
 _LEFT = b"left "
 

@@ -33,18 +33,23 @@ def reserve(path):
 
 
 def save(path, run, value):
-    """Write a marker whole, in the first place that takes it.
+    """Write a marker whole, in the first place that takes it; older ones behind it go.
 
     Raises:
         OSError: None does; the reason of the last.
     """
-    ways = [lambda: daemon.write_json(path, value), lambda: _over_reserve(path, value)]
-    ways += [lambda to=other: daemon.write_json(to, value) for other in _others(path, run)]
-    for way in ways:
+    places = [path] + _others(path, run)
+    ways = [lambda to=place: daemon.write_json(to, value) for place in places]
+    ways.insert(1, lambda: _over_reserve(path, value))
+    for number, way in enumerate(ways):
         try:
-            return way()
+            way()
         except OSError as error:
             failure = error
+            continue
+        for place in places[max(1, number) :]:
+            _remove(place)
+        return
     raise failure
 
 
@@ -73,11 +78,15 @@ def forget(run):
         except OSError:
             continue  # there is no such folder
         for name in names:
-            try:
-                os.unlink(os.path.join(folder, name))
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.EPERM, errno.EACCES):
-                    raise
+            _remove(os.path.join(folder, name))
+
+
+def _remove(path):
+    try:
+        os.unlink(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOENT, errno.EPERM, errno.EACCES):
+            raise
 
 
 def _over_reserve(path, value):

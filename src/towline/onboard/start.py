@@ -23,7 +23,7 @@ from .fence import control_folder
 
 _OWN_ENV = {"PYTHONUNBUFFERED": "1", "COLUMNS": window.COLUMNS, "LINES": window.ROWS}
 _ACKNOWLEDGE_S = 15.0
-KILL_S = 10.0  # from SIGKILL on: what lives then is held by the kernel, or is another user's
+KILL_S = 5.0  # from SIGKILL on: what lives then is held by the kernel, or is another user's
 _PULSE_S = 2.0
 _IDLE_S = 600.0
 
@@ -102,7 +102,7 @@ def _detached(control):
 def halt(request, pipe):
     """End the training: SIGTERM, SIGKILL after ``grace_s``; returns `state`.
 
-    Its phase is still "running" where a process survives SIGKILL for ten seconds: no wait would
+    Its phase is still "running" where a process survives SIGKILL for five seconds: no wait would
     end it. Its group is signalled, and what has left that.
     """
     control = control_folder(request)
@@ -216,7 +216,7 @@ def _tidy(control, request, pid, program, code):
             return  # it is only told
 
     try:
-        daemon.signal_group(pid, signal.SIGTERM)  # what the command left in the background
+        children.end_rest_of(pid)
         children.wait_for_detached(pid, request.get("idle_s", _IDLE_S), say)
         if program is not None:
             container.remove(request["root"], request["run"])  # it outlives a killed client
