@@ -98,7 +98,7 @@ async def plan(
 def _unwatched(limits: Limits, features: Features, price_usd_per_h: float) -> dict[str, Any]:
     """What the limits hold when this machine is off: where the training ends, who ends the rest.
 
-    "over_usd_per_h" is what the instance bills beyond its limits until a towline command ends
+    "over_usd_per_hour" is what the instance bills beyond its limits until a towline command ends
     it; 0 where it is ended without one, None where no limit is set.
     """
     end = limits.training_end(price_usd_per_h)
@@ -107,7 +107,7 @@ def _unwatched(limits: Limits, features: Features, price_usd_per_h: float) -> di
     return {
         "training_s": None if end is None else round(end[0], 1),
         "lifetime_s": None if lifetime_s is None else round(lifetime_s, 1),
-        "over_usd_per_h": None if end is None else 0.0 if ends_alone else price_usd_per_h,
+        "over_usd_per_hour": None if end is None else 0.0 if ends_alone else price_usd_per_h,
     }
 
 

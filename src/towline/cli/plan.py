@@ -161,9 +161,11 @@ def _unwatched_lines(cost: dict[str, Any]) -> list[str]:
     if away["training_s"] is None or not cost["projected_usd"]:
         return []
     ended = f"the training is ended after {seconds_text(away['training_s'])}"
-    if away["over_usd_per_h"] == 0:
+    if away["over_usd_per_hour"] == 0:
         return [f"{ended}, the instance after {seconds_text(away['lifetime_s'])} at the latest"]
-    over = f"{usd_text(away['over_usd_per_h'])} for each further hour until a towline command runs"
+    over = (
+        f"{usd_text(away['over_usd_per_hour'])} for each further hour until a towline command runs"
+    )
     return [f"{ended}; with this machine off the instance is not:", f"it bills {over}"]
 
 

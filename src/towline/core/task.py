@@ -85,7 +85,8 @@ class Limits:
             ends.append((float(self.max_duration), why))
         paid_s = self._paid_s(price_usd_per_h)
         if self.max_cost is not None and paid_s is not None:
-            kept_back_s = min(self._way_home_s(), _RESERVED_SHARE * paid_s)
+            needed_s = self._way_home_s() + _end_takes_s(paid_s)
+            kept_back_s = min(needed_s, _RESERVED_SHARE * paid_s)
             kept_usd = kept_back_s / _S_PER_H * price_usd_per_h
             why = f"max_cost of {usd_text(self.max_cost)} reached"
             why += f" ({usd_text(kept_usd)} of it is kept for the way home)"
@@ -104,7 +105,7 @@ class Limits:
         ends = [end[0] + self._way_home_s()]
         paid_s = self._paid_s(price_usd_per_h)
         if paid_s is not None:
-            ends.append(paid_s - min(_END_S, _END_SHARE * paid_s))
+            ends.append(paid_s - _end_takes_s(paid_s))
         return min(ends)
 
     def _paid_s(self, price_usd_per_h: float) -> float | None:
@@ -115,6 +116,10 @@ class Limits:
 
     def _way_home_s(self) -> float:
         return float(self.on_stop_grace + self.gather_grace)
+
+
+def _end_takes_s(paid_s: float) -> float:
+    return min(_END_S, _END_SHARE * paid_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
