@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from towline.core.instance import Features
@@ -24,8 +24,20 @@ class Lived:
     boot_s: float
 
 
+def lived(known_s: float | None, wall_s: float, boot_s: float | None) -> Lived:
+    """What is known; ``boot_s`` None: it may have been coming up all the time."""
+    if known_s is not None:
+        return Lived(known_s=known_s, wall_s=wall_s, boot_s=0.0)
+    return Lived(known_s=None, wall_s=wall_s, boot_s=wall_s if boot_s is None else boot_s)
+
+
+def is_all_ours(features: Features) -> bool:
+    """Whether the instance is a machine of the run's own, booted for nobody else."""
+    return features.rented and not features.shares_host
+
+
 async def arm(
-    line: Line, limits: Limits, features: Features, price_usd_per_h: float, lived: Lived
+    line: Line, limits: Limits, features: Features, price_usd_per_h: float, told: Lived
 ) -> str | None:
     """Arm the guard, or give the one that is there its orders; may be repeated at will.
 
@@ -35,12 +47,11 @@ async def arm(
     Raises:
         RemoteError: As Line.call.
     """
-    own_boot = features.rented and not features.shares_host
-    told = {"known_s": lived.known_s, "wall_s": lived.wall_s, "boot_s": lived.boot_s}
+    own_boot = is_all_ours(features)
     orders = {
         "limits": limit_orders(limits, price_usd_per_h),
         "end_argv": list(features.end_self_argv) if features.end_self_argv else None,
-        "age": told | {"own_boot": own_boot},
+        "age": asdict(told) | {"own_boot": own_boot},
         "reboot": own_boot,  # nothing of ours is set up on a machine that is others' too
     }
     armed = await line.call("guard", orders)
@@ -61,7 +72,10 @@ def limit_orders(limits: Limits, price_usd_per_h: float) -> dict[str, Any]:
 
 
 def reboot_text(comes_back: str | None) -> str:
-    """What becomes of the guard at a reboot of the instance."""
+    """How the guard is armed, given what brings it back after a reboot of the instance."""
     if comes_back is None:
-        return "not after a reboot of the instance, until a towline command follows the run again"
-    return f"also after a reboot of the instance ({comes_back})"
+        return (
+            "armed, but not after a reboot of the instance,"
+            " until a towline command follows the run again"
+        )
+    return f"armed, also after a reboot of the instance (by {comes_back})"

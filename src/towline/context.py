@@ -169,29 +169,30 @@ class Context:
         line = self.open_line(self.address())
         if not self._boarded:
             await line.persist(lambda: self.board(line))
-            await self.arm(line)
+            try:
+                await self.arm(line)
+            except (errors.CommandFailed, errors.TransferError) as refused:  # the training goes on
+                self.note(f"WARNING: the guard there is not armed anew: {refused.message}")
         return line
 
     async def arm(self, line: Line) -> str | None:
-        """Arm the guard, or see that it still lives; how it comes back after a reboot.
+        """Arm the guard, or give it its orders; how it comes back after a reboot.
 
         Raises:
             RemoteError: As Line.call.
         """
-        row = self.ledger_row()
+        row, limits = self.ledger_row(), self.task.limits
         assert row is not None  # noqa: S101 - the line is to it
-        limits = self.task.limits
-        known_s = None if self.rented_at is None else self.clock.monotonic() - self.rented_at
-        wall_s = max(0.0, self.clock.now() - row.intent_at)
-        # once connected it is the instance that knows; one that does not was armed by an old towline
-        boot_s = wall_s if self.result(StepName.CONNECT) else None
-        boot_s = limits.boot_timeout + limits.ssh_timeout if boot_s is None else boot_s
-        lived = arming.Lived(
-            known_s=known_s, wall_s=wall_s, boot_s=0.0 if known_s is not None else boot_s
-        )
         features = self.provider_named(row.provider).features
+        lived = arming.lived(
+            None if self.rented_at is None else self.clock.monotonic() - self.rented_at,
+            max(0.0, self.clock.now() - row.intent_at),
+            # one that was connected knows its age, unless an old towline has armed it
+            None if self.result(StepName.CONNECT) else limits.boot_timeout + limits.ssh_timeout,
+        )
         comes_back = await arming.arm(line, limits, features, row.price_usd_per_h, lived)
-        self.journal.fact("guard", {"reboot": comes_back})
+        if arming.is_all_ours(features):
+            self.journal.fact("guard", {"reboot": comes_back})
         return comes_back
 
     async def require_alive(self) -> None:

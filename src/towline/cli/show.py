@@ -167,7 +167,7 @@ def _instance_rows(
     from towline.core.run import StepName  # noqa: PLC0415
 
     if (guard := facts.get("guard")) is not None:
-        yield "guard", f"armed; {reboot_text(guard['reboot'])}"
+        yield "guard", reboot_text(guard["reboot"])
     if status["step"] == StepName.FOLLOW:
         yield "machine", ", ".join(machine_words(status["machine"])) or None
         yield "stalled", (status["stalled"] or {}).get("text")

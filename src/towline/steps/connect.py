@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from towline import errors
-from towline.arming import reboot_text
+from towline.arming import is_all_ours, reboot_text
 from towline.context import Context, address_data
 from towline.core import gpu
 from towline.core.attest import proof
@@ -48,7 +48,9 @@ async def act(ctx: Context) -> dict[str, Any]:
     seconds = ctx.clock.monotonic() - began
     ctx.files.entered.touch(mode=0o600)
     ctx.note(f"SSH service ready ({seconds_text(seconds)})")
-    ctx.note(f"guard armed; {reboot_text(await ctx.arm(line))}")
+    comes_back = await ctx.arm(line)
+    if is_all_ours(ctx.provider.features):
+        ctx.note(f"guard: {reboot_text(comes_back)}")
     if ctx.provider.features.password_login:
         await _end_password_login(ctx, line)
     ctx.note(f"instance: {inspection_text(found)}")
