@@ -1,6 +1,7 @@
 """What holds on a whole run while nobody drives it: the guard, the limits, the work that goes on."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -80,15 +81,15 @@ def test_a_guard_that_was_killed_is_armed_again_by_the_next_driver(job, drive):
 @pytest.mark.slow
 def test_with_the_laptop_closed_the_cap_holds_for_everything(job, drive):
     job.config(price_usd_per_hour=3600.0)  # a dollar a second
-    job.task("sleep 60", limits={"max_cost": 8, "gather_grace": "1h"})
+    job.task("sleep 60", limits={"max_cost": 16, "gather_grace": "1h"})
     leave_alone(job, drive)
     ((since,),) = rows(job.home, "SELECT intent_at FROM instances")
     exited = remote(job) / "exit.json"
     until(exited.exists)
     trained_s = time.time() - since
     until(lambda: not list((job.home / "local").glob("towline-*")))
-    assert 6.4 - 0.1 < trained_s < 7.2
-    assert time.time() - since < 8
+    assert 12.8 - 0.1 < trained_s < 14.4
+    assert time.time() - since < 16
 
 
 def test_a_limit_that_the_guard_saw_is_told_by_the_next_driver(job, drive):
@@ -105,7 +106,7 @@ def test_work_that_the_command_detached_is_waited_for_and_comes_home(job):
     work = "sleep 5; echo epoch 1/1; echo m > $TOWLINE_OUTPUT/model.pt"
     job.task(f"setsid sh -c '{work}' & exit 0")
     done = job.run("train", "-y", check=0)
-    assert "the command ended (exit code 0), 1 process that it detached goes on" in done.stdout
+    assert re.search(r"ended \(exit code 0\), \d process(es)? that it detached go", done.stdout)
     assert (job.project / "runs" / "job" / "model.pt").read_text() == "m\n"
     assert job.left() == []
 
@@ -114,7 +115,7 @@ def test_detached_work_is_ended_by_stop(job, drive):
     job.task("setsid sh -c 'echo m > $TOWLINE_OUTPUT/model.pt; sleep 60' & exit 0")
     drive("train", "-y")
     until(lambda: is_done(job, "execute"))
-    until(lambda: (remote(job) / "detached.json").exists())
+    until((remote(job) / "detached.json").exists)
     job.run("stop", check=0)
     assert job.status()["state"] == "stopped"
     assert (job.project / "runs" / "job" / "model.pt").read_text() == "m\n"
