@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from towline import errors
+from towline import arming, errors
 from towline.bundle import onboard_pyz
 from towline.core.instance import Address, Instance, InstanceStatus, tag_for
 from towline.core.run import Attempt, Outcome, RunRecord, StepName
@@ -46,6 +46,8 @@ class Context:
     redactor: Redactor
     secrets: dict[str, str]
     new_key_pair: Callable[[str], tuple[str, str]]
+    #: monotonic time before the instance was asked for, where this process has asked
+    rented_at: float | None = None
     _line: Line | None = None
     _boarded: bool = False
     _asked_at: float = 0.0
@@ -157,14 +159,38 @@ class Context:
         return found
 
     async def line(self) -> Line:
-        """The line, usable at once: a driver that took over boards the instance first."""
+        """The line, usable at once: a driver that took over boards the instance first, and arms."""
         row = self.ledger_row()
         if row is None:
             raise errors.InvalidTransition("no instance to talk to")
         line = self.open_line(self.address())
         if not self._boarded:
             await line.persist(lambda: self.board(line))
+            try:
+                await self.arm(line)
+            except (errors.CommandFailed, errors.TransferError) as refused:  # the training goes on
+                self.note(f"WARNING: the guard there is not armed anew: {refused.message}")
         return line
+
+    async def arm(self, line: Line) -> str | None:
+        """Arm the guard, or give it its orders; how it comes back after a reboot.
+
+        Raises:
+            RemoteError: As Line.call.
+        """
+        row, limits = self.ledger_row(), self.task.limits
+        assert row is not None  # noqa: S101 - the line is to it
+        features = self.provider_named(row.provider).features
+        lived = arming.lived(
+            None if self.rented_at is None else self.clock.monotonic() - self.rented_at,
+            max(0.0, self.clock.now() - row.intent_at),
+            # one that was connected knows its age, unless an old towline has armed it
+            None if self.result(StepName.CONNECT) else limits.boot_timeout + limits.ssh_timeout,
+        )
+        comes_back = await arming.arm(line, limits, features, row.price_usd_per_h, lived)
+        if arming.is_all_ours(features):
+            self.journal.fact("guard", {"reboot": comes_back})
+        return comes_back
 
     async def require_alive(self) -> None:
         """Ask the provider, every few seconds at most, whether the instance still lives.

@@ -34,7 +34,7 @@ async def create(
         TowlineError: The order itself is wrong; the row is closed then.
         AssertionError: Never.
     """  # noqa: DOC501 - a helper makes the ProviderError
-    since = ctx.clock.monotonic()
+    since = ctx.rented_at = ctx.clock.monotonic()
     for pause_s in delays(*_LATER_S):
         try:
             instance = await provider.create(offer, order)
@@ -158,8 +158,6 @@ def order_for(ctx: Context, provider: Provider, offer: Offer) -> Order:
     """What the instance must carry. The user's own machine knows the user's key."""
     if not provider.features.rented:
         return Order(tag=ctx.tag(), public_key="")
-    limits = ctx.task.limits
-    lifetime_s = limits.lifetime_s(offer.hour_usd)
     host_key, host_public = (
         _pair(ctx, ctx.files.host_key, ctx.tag()) if provider.features.user_data else (None, None)
     )
@@ -168,9 +166,7 @@ def order_for(ctx: Context, provider: Provider, offer: Offer) -> Order:
         public_key=_pair(ctx, ctx.files.private_key, f"{ctx.tag()}:{secrets.token_hex(24)}")[1],
         host_key=host_key,
         host_public_key=host_public,
-        lifetime_s=None
-        if lifetime_s is None
-        else lifetime_s + limits.boot_timeout + limits.ssh_timeout,
+        lifetime_s=ctx.task.limits.lifetime_s(offer.hour_usd),
         disk_gb=ctx.task.resources.disk_gb,
     )
 

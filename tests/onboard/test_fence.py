@@ -19,6 +19,7 @@ LOOKING = {
     "survey",
     "examine",
     "preflight",
+    "rearm",
     "digest",
     "send",
 }

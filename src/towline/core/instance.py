@@ -184,6 +184,7 @@ class Features:
     host_key_grade: str
     rented: bool = True  # False: the user's own machine, which nothing of ours bills
     free: bool = False  # an offer may cost nothing; elsewhere no price is no offer
+    shares_host: bool = False  # True: it is a part of a machine that is booted for others too
     sole_owner: bool = False  # True: every tagged instance it lists was made from this journal
     end_self_argv: tuple[str, ...] | None = None
     #: after a create whose answer was lost: how long the instance may take to show in the list

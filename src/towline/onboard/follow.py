@@ -3,7 +3,7 @@
 import os
 import time
 
-from . import daemon, start, wire
+from . import age, daemon, start, wire
 from .fence import control_folder
 from .watch import Watch
 
@@ -16,10 +16,13 @@ def follow(request, pipe):
     """Send DATA frames with the log's bytes from ``offset`` on; the result is `state` at the end.
 
     Between them a JSON remark every two seconds, so that a silent training and a dead line can
-    be told apart. It carries "idle_s", the seconds since the log last grew. With "watch" in the
-    request, more remarks come: see `watch`.
+    be told apart. It carries "idle_s", the seconds since the log last grew, and "detached" as in
+    `state`. The first remark is the instance's age. With "watch" in the request, more remarks
+    come: see `watch`.
     """
     touch_contact(request)
+    known = age.read(control_folder(request), request["run"])
+    pipe.send_json(wire.JSON, {"age_s": known and known.seconds()})
     offset = request["offset"]
     said = grew = time.monotonic()
     log = watch = None
@@ -41,7 +44,7 @@ def follow(request, pipe):
             return dict(state, offset=offset)
         else:
             if now - said >= _ALIVE_EVERY_S:
-                pipe.send_json(wire.JSON, {"idle_s": now - grew})
+                pipe.send_json(wire.JSON, {"idle_s": now - grew, "detached": state["detached"]})
                 touch_contact(request)
                 said = now
             time.sleep(_POLL_S)

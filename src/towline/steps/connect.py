@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any
 
 from towline import errors
+from towline.arming import is_all_ours, reboot_text
 from towline.context import Context, address_data
 from towline.core import gpu
 from towline.core.attest import proof
@@ -49,7 +50,9 @@ async def act(ctx: Context) -> dict[str, Any]:
     with writing(ctx.files.entered):
         ctx.files.entered.touch(mode=0o600)
     ctx.note(f"SSH service ready ({seconds_text(seconds)})")
-    await line.call("guard", _guard_orders(ctx, acquired["price_usd_per_h"]))
+    comes_back = await ctx.arm(line)
+    if is_all_ours(ctx.provider.features):
+        ctx.note(f"guard: {reboot_text(comes_back)}")
     if ctx.provider.features.password_login:
         await _end_password_login(ctx, line)
     ctx.note(f"instance: {inspection_text(found)}")
@@ -160,17 +163,6 @@ async def _end_password_login(ctx: Context, line: Line) -> None:
         ctx.note("password login is switched off on the instance")
     else:
         ctx.note(f"password login could not be switched off on the instance: {done['error']}")
-
-
-def _guard_orders(ctx: Context, price_usd_per_h: float) -> dict[str, Any]:
-    """The dead-man timer: the task's limits as time, plus the grace to bring the model home."""
-    limits = ctx.task.limits
-    end_argv = ctx.provider.features.end_self_argv
-    return {
-        "lifetime_s": limits.lifetime_s(price_usd_per_h),
-        "grace_s": float(limits.gather_grace),
-        "end_argv": list(end_argv) if end_argv else None,
-    }
 
 
 def _require_offered(
