@@ -24,6 +24,7 @@ _LEAST_BYTES = 6
 _HOLD_LIMIT = 64 * 1024
 _BREAKS = (b"\n", b"\r")
 _SEPARATORS = (b" ", b"\t", b",", b";")
+_ENDS = (1024, 256, 64, 16)
 _BETWEEN_WORDS = 4096  # so far from where it would be cut, a line without end is searched for one
 
 _NAME = (
@@ -203,6 +204,8 @@ class RedactingStream:
         self._redactor = redactor
         self._held = bytearray()
         self._is_inside_line = False
+        #: what the bytes that have left end with, as far as it is no secret
+        self.end = b""
 
     @property
     def at_safe_point(self) -> bool:
@@ -231,7 +234,9 @@ class RedactingStream:
             return b"", 0
         raw = bytes(self._held[:cut])
         del self._held[:cut]
-        return self._redactor.data(raw), cut
+        clean = self._redactor.data(raw)
+        self.end = next((raw[-n:] for n in _ENDS if raw[-n:] == clean[-n:]), b"")
+        return clean, cut
 
 
 def _masked(data: bytes, spans: Sequence[tuple[int, int, int]]) -> bytes:

@@ -2,49 +2,130 @@
 
 import os
 import time
+import zlib
 
-from . import daemon, start, wire
+from . import blocks, codecs, daemon, start, wire
 from .fence import control_folder
 from .watch import Watch
 
 _POLL_S = 0.05
 _ALIVE_EVERY_S = 2.0
 _BLOCK = 256 * 1024
+_MARK = 1024
+_FAST = 1  # level of compression: a log must not wait for it
 
 
 def follow(request, pipe):
-    """Send DATA frames with the log's bytes from ``offset`` on; the result is `state` at the end.
+    """Send the log's bytes from ``offset`` on; the result is `state` at the end.
 
-    Between them a JSON remark every two seconds, so that a silent training and a dead line can
-    be told apart. It carries "idle_s", the seconds since the log last grew. With "watch" in the
-    request, more remarks come: see `watch`.
+    Each DATA frame is a block (see `blocks`). Between them come JSON remarks: {"idle_s"}, the
+    seconds since the log last grew, once when all of it has been sent and then every two seconds,
+    so that a silent training and a dead line can be told apart; {"anew": bytes} when the training
+    has cut its log off or replaced it after so many: what follows is from its new beginning;
+    {"ended": `state`, "left_bytes"} when the training has ended and much of its log is still to
+    come. With "watch" in the request, more come: see `watch`.
+
+    Args:
+        request: "log", "offset"; optional: "mark", [n, check sum] of the n bytes before the offset;
+            "codecs" that the other side can unpack.
+        pipe: Gets the frames.
     """
     touch_contact(request)
-    offset = request["offset"]
+    log = Log(request["log"], request["offset"], request.get("mark"))
+    codec = next((one for one in codecs.available() if one in request.get("codecs", ())), "stored")
     said = grew = time.monotonic()
-    log = watch = None
+    caught_up = told_end = False
+    watch = None
     while True:
         state = start.state(request, None)  # before the read: an end seen now has its log written
         watch = watch or _watch(request, state)
         for remark in watch.waiting() if watch else ():
             pipe.send_json(wire.JSON, remark)
-        log = log or _open(request["log"])
-        block = log.read(_BLOCK) if log and _at(log, offset) else b""
+        if state["phase"] != "running" and not told_end:
+            told_end = True
+            if log.left() > _BLOCK:
+                pipe.send_json(wire.JSON, {"ended": state, "left_bytes": log.left()})
+        before = log.offset
+        block = log.read()
         now = time.monotonic()
-        if block:
-            pipe.send(wire.DATA, block)
-            offset += len(block)
+        if block is None:
+            pipe.send_json(wire.JSON, {"anew": before})
+        elif block:
+            pipe.send(wire.DATA, blocks.wrap(block, codec, _FAST))
             grew = said = now
+            caught_up = False
         elif state["phase"] != "running":
             for remark in watch.last() if watch else ():
                 pipe.send_json(wire.JSON, remark)
-            return dict(state, offset=offset)
+            return dict(state, offset=log.offset)
         else:
-            if now - said >= _ALIVE_EVERY_S:
+            if not caught_up or now - said >= _ALIVE_EVERY_S:
                 pipe.send_json(wire.JSON, {"idle_s": now - grew})
                 touch_contact(request)
-                said = now
+                said, caught_up = now, True
             time.sleep(_POLL_S)
+
+
+class Log:
+    """The log as it grows; a job may cut it off, or put another file in its place.
+
+    ``mark`` is [n, check sum] of the n bytes before ``offset``, None when they are not known.
+    """
+
+    def __init__(self, path, offset, mark):
+        self.offset = offset
+        self._path = path
+        self._mark = mark or [0, 0]
+        self._file = None
+        self._look = None
+
+    def read(self):
+        """The next bytes, b"" when there are none yet; None: it has begun anew, from its start."""
+        if self._file is None:
+            if not os.path.exists(self._path):
+                return b""
+            self._file = open(self._path, "rb", 0)
+        fd = self._file.fileno()
+        found = os.fstat(fd)
+        look = (found.st_size, found.st_mtime_ns)
+        if look == self._look and found.st_size == self.offset:
+            return None if self._is_replaced(found) else b""
+        self._look = look
+        block = os.pread(fd, _BLOCK, self.offset)
+        # looked at behind the read: what was read is what follows what was read before
+        if os.fstat(fd).st_size < self.offset or not self._fits(fd):
+            self._begin()
+            return None
+        self.offset += len(block)
+        if block:
+            end = block[-_MARK:]
+            self._mark = [len(end), zlib.crc32(end) & 0xFFFFFFFF]
+        return block
+
+    def left(self):
+        """How many bytes of it have not been read."""
+        path = self._path if self._file is None else self._file.fileno()
+        return max(0, os.stat(path).st_size - self.offset) if os.path.exists(self._path) else 0
+
+    def _fits(self, fd):
+        count, mark = self._mark
+        return zlib.crc32(os.pread(fd, count, self.offset - count)) & 0xFFFFFFFF == mark
+
+    def _is_replaced(self, found):
+        """Whether another file has its name, now that this one has been read to its end."""
+        try:
+            named = os.stat(self._path)
+        except OSError:
+            return False  # its name is gone: what is written still comes to the file at hand
+        if (named.st_dev, named.st_ino) == (found.st_dev, found.st_ino):
+            return False
+        self._begin()
+        return True
+
+    def _begin(self):
+        self._file.close()
+        self._file = self._look = None
+        self.offset, self._mark = 0, [0, 0]
 
 
 def _watch(request, state):
@@ -60,13 +141,3 @@ def touch_contact(request):
     path = os.path.join(control_folder(request), "contact")
     with open(path, "a"):
         os.utime(path, None)
-
-
-def _open(path):
-    return open(path, "rb", 0) if os.path.exists(path) else None
-
-
-def _at(log, offset):
-    if log.tell() != offset:
-        log.seek(offset)
-    return True
