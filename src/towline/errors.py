@@ -22,6 +22,7 @@
     |   + CommandFailed                 a command of ours failed on the instance
     |   + Fenced                        exit 11  a newer driver owns the instance
     + TransferError                     exit 5
+    |   + RemoteUnreadable              resumable: the model may be in what can't be read
     |   + SourceChanged, RemoteDiskFull, ChecksumMismatch, LocalWriteError
     |   + RemoteDiskFilled              resumable: there was room when it began
     + EquipFailed                       exit 3   requirements do not install
@@ -223,6 +224,16 @@ class ChecksumMismatch(TransferError):
 class LocalWriteError(TransferError):
     """Results cannot be written on this machine; they wait on the instance."""
 
+    resumable = True
+
+
+class RemoteUnreadable(TransferError):
+    """What can't be read on the instance may hold the model: nothing is ended."""
+
+    usual_hint = (
+        "nothing is ended: make it readable there (`towline ssh`, then chmod or chown), then"
+        " `towline resume`; `towline abort` discards it"
+    )
     resumable = True
 
 

@@ -73,7 +73,10 @@ def test_a_log_that_is_cut_off_or_replaced_while_it_is_followed_loses_nothing_af
         (here.home / "log").write_bytes(b"second\nthird\n")
         (here.home / "log").replace(here.layout.log)
         assert follower.until(b"third") == b"second\nthird\n"
-        assert [remark for remark in follower.said if "anew" in remark] == [{"anew": 4}, {"anew": 7}]
+        assert [remark for remark in follower.said if "anew" in remark] == [
+            {"anew": 4},
+            {"anew": 7},
+        ]
         (here.root / "code" / "c").touch()
     finally:
         follower.close()
