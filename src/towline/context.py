@@ -180,13 +180,13 @@ class Context:
         if row is None or row.instance_id is None or now - self._asked_at < _ALIVE_EVERY_S:
             return
         self._asked_at = now
-        provider = self.provider_named(row.provider)
         try:
+            provider = self.provider_named(row.provider)
             instance = await provider.get(row.instance_id)
             if instance is None and not await is_absent(provider, row.instance_id):
                 return  # one stale answer is no death
-        except (errors.ProviderUnavailable, errors.ProviderReplyError, errors.RateLimited):
-            return
+        except errors.TowlineError:
+            return  # a refusal or a missing key, too, is no word on the instance
         if instance is None or instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING):
             detail = (instance.detail or str(instance.status)) if instance else "it is gone"
             message = f"instance {row.instance_id} is lost; {provider.name} says: {detail}"
