@@ -166,13 +166,16 @@ async def find(
             waited for.
     """
     since_ns = int((started_at - _SLACK_S) * 1e9)
-    for _survey in range(_MOST_SURVEYS):
+    surveys = 0
+    while True:
+        surveys += 1
         listing = await survey(line, started_at, explicit, hints=True)
         files = await asyncio.to_thread(sieve, listing, explicit)
         found = await asyncio.to_thread(search, files, explicit, since_ns=since_ns)
         found, waited = await _settle(line, found, waiting)
-        if not waited or any(one.moving for one in found.ranked[:_BATCH]):
-            break  # what was saved meanwhile may have made new files: else they are listed again
+        moving = any(one.moving for one in found.ranked[:_BATCH])
+        if not waited or moving or surveys >= _MOST_SURVEYS:
+            break  # else once more: what was saved meanwhile may have made new files
     found, checks, unread = await _look_into(line, found, any_text=explicit is not None)
     return Found(listing=listing, search=found, checks=checks, unread=unread)
 

@@ -31,39 +31,67 @@ def follow(request, pipe):
         pipe: Gets the frames.
     """
     touch_contact(request)
-    log = Log(request["log"], request["offset"], request.get("mark"))
-    codec = next((one for one in codecs.available() if one in request.get("codecs", ())), "stored")
-    said = grew = time.monotonic()
-    caught_up = told_end = False
-    watch = None
+    telling = _Telling(request, pipe)
     while True:
         state = start.state(request, None)  # before the read: an end seen now has its log written
-        watch = watch or _watch(request, state)
-        for remark in watch.waiting() if watch else ():
-            pipe.send_json(wire.JSON, remark)
-        if state["phase"] != "running" and not told_end:
-            told_end = True
-            if log.left() > _BLOCK:
-                pipe.send_json(wire.JSON, {"ended": state, "left_bytes": log.left()})
-        before = log.offset
-        block = log.read()
-        now = time.monotonic()
+        telling.beside(state)
+        if telling.more():
+            continue
+        if state["phase"] != "running":
+            telling.last()
+            return dict(state, offset=telling.log.offset)
+        telling.idle()
+        time.sleep(_POLL_S)
+
+
+class _Telling:
+    """What is told of one training, and when."""
+
+    def __init__(self, request, pipe):
+        self.log = Log(request["log"], request["offset"], request.get("mark"))
+        self._request, self._pipe = request, pipe
+        wanted = request.get("codecs", ())
+        self._codec = next((one for one in codecs.available() if one in wanted), "stored")
+        self._said = self._grew = time.monotonic()
+        self._caught_up = self._told_end = False
+        self._watch = None
+
+    def beside(self, state):
+        """Send what there is to say beside the log."""
+        self._watch = self._watch or _watch(self._request, state)
+        for remark in self._watch.waiting() if self._watch else ():
+            self._pipe.send_json(wire.JSON, remark)
+        if state["phase"] != "running" and not self._told_end:
+            self._told_end = True
+            left = self.log.left()
+            if left > _BLOCK:
+                self._pipe.send_json(wire.JSON, {"ended": state, "left_bytes": left})
+
+    def more(self):
+        """Send what is new of the log; says whether there was anything."""
+        before = self.log.offset
+        block = self.log.read()
         if block is None:
-            pipe.send_json(wire.JSON, {"anew": before})
-        elif block:
-            pipe.send(wire.DATA, blocks.wrap(block, codec, _FAST))
-            grew = said = now
-            caught_up = False
-        elif state["phase"] != "running":
-            for remark in watch.last() if watch else ():
-                pipe.send_json(wire.JSON, remark)
-            return dict(state, offset=log.offset)
-        else:
-            if not caught_up or now - said >= _ALIVE_EVERY_S:
-                pipe.send_json(wire.JSON, {"idle_s": now - grew})
-                touch_contact(request)
-                said, caught_up = now, True
-            time.sleep(_POLL_S)
+            self._pipe.send_json(wire.JSON, {"anew": before})
+            return True
+        if block:
+            self._pipe.send(wire.DATA, blocks.wrap(block, self._codec, _FAST))
+            self._grew = self._said = time.monotonic()
+            self._caught_up = False
+        return bool(block)
+
+    def idle(self):
+        """Say that all has been sent, once, and then every so often."""
+        now = time.monotonic()
+        if not self._caught_up or now - self._said >= _ALIVE_EVERY_S:
+            self._pipe.send_json(wire.JSON, {"idle_s": now - self._grew})
+            touch_contact(self._request)
+            self._said, self._caught_up = now, True
+
+    def last(self):
+        """Send what is left to say beside the log once the training has ended."""
+        for remark in self._watch.last() if self._watch else ():
+            self._pipe.send_json(wire.JSON, remark)
 
 
 class Log:
@@ -84,7 +112,7 @@ class Log:
         if self._file is None:
             if not os.path.exists(self._path):
                 return b""
-            self._file = open(self._path, "rb", 0)
+            self._file = open(self._path, "rb", 0)  # noqa: SIM115 - open as long as we follow
         fd = self._file.fileno()
         found = os.fstat(fd)
         look = (found.st_size, found.st_mtime_ns)

@@ -184,7 +184,7 @@ def hash_file(path, pulse):
     count = 0
     with os.fdopen(fd, "rb", 0) as file:
         size = os.fstat(fd).st_size
-        for block in iter(lambda: file.read(min(BLOCK, size - count)), b""):
+        for block in iter(lambda: file.read(min(BLOCK, size - file.tell())), b""):
             digest.update(block)
             count += len(block)
             pulse(hashed=count)

@@ -96,7 +96,7 @@ def _copied(request, file, size, pulse):
     """A copy of a file's first bytes that has no name and goes with us; None without room."""
     import tempfile
 
-    copy = tempfile.TemporaryFile(dir=control_folder(request))
+    copy = tempfile.TemporaryFile(dir=control_folder(request))  # noqa: SIM115 - the caller's
     try:
         try:
             fcntl.ioctl(copy.fileno(), _CLONE, file.fileno())

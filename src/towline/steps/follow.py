@@ -92,9 +92,7 @@ class _Follower:
                     elif kind == wire.RESULT:
                         log.end()
                         return dict(json.loads(payload))
-                    await self.ctx.clock.sleep(
-                        0
-                    )  # a full log must not keep the lease from being renewed
+                    await self.ctx.clock.sleep(0)  # a full log holds up no renewal of the lease
                     if not self._ended:
                         await self._watch_limits(line)
                         self.checkpoints.tick(line)

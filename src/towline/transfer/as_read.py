@@ -64,6 +64,6 @@ async def take_as_read(
 
 def _unwrapped(payload: bytes) -> memoryview:
     try:
-        return blocks.unwrap(payload)
+        return memoryview(blocks.unwrap(payload))
     except ValueError as error:
         raise CommandFailed(f"what the instance sends makes no sense: {error}") from error
