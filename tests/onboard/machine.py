@@ -162,6 +162,18 @@ class Machine:
         frames, result = self.answer(self.open("follow", log=self.layout.log, offset=offset))
         return b"".join(blocks.unwrap(data) for kind, data in frames if kind == wire.DATA), result
 
+    def survey(self, **args):
+        """List files: ({path: row}, the result)."""
+        frames, result = self.answer(self.open("survey", codecs=["zlib"], **args))
+        rows = [data for kind, data in frames if kind == wire.ROWS]
+        self.frames = len(rows)
+        return {
+            f"{folder}/{row[0]}": row
+            for data in rows
+            for folder, group in wire.json.loads(bytes(blocks.unwrap(data)))
+            for row in group
+        }, result
+
     def to_the_end(self, within_s=20.0):
         """Wait until the training has ended; the state."""
         wait_for(lambda: self.marker("exit") is not None or self._phase() != "running", within_s)

@@ -7,20 +7,16 @@ blocks. Pure; it does not know where the text comes from or goes.
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 import re
-import shlex
-import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ahocorasick_rs import MATCHKIND_LEFTMOST_LONGEST, BytesAhoCorasick
 
+from towline.core.spellings import LEAST_BYTES, spellings
+
 MASK = "***REDACTED***"
 _MASK = MASK.encode()
-_LEAST_BYTES = 6
 _HOLD_LIMIT = 64 * 1024
 _BREAKS = (b"\n", b"\r")
 _SEPARATORS = (b" ", b"\t", b",", b";")
@@ -136,12 +132,12 @@ class Redactor:
             ValueError: It is too short to be told from ordinary text.
         """
         raw = secret.encode("utf-8", "surrogateescape")
-        if len(raw) < _LEAST_BYTES:
+        if len(raw) < LEAST_BYTES:
             message = f"a secret of {len(raw)} bytes is too short to be masked; 6 are needed"
             raise ValueError(message)
-        pieces = [raw, *(line for line in raw.split(b"\n") if len(line.strip()) >= _LEAST_BYTES)]
+        pieces = [raw, *(line for line in raw.split(b"\n") if len(line.strip()) >= LEAST_BYTES)]
         for piece in pieces:
-            self._needles |= _encodings(piece.strip(b"\r\n"))
+            self._needles |= spellings(piece.strip(b"\r\n"))
         self._longest = max(map(len, self._needles))
         self._known = BytesAhoCorasick(list(self._needles), MATCHKIND_LEFTMOST_LONGEST)
 
@@ -295,36 +291,8 @@ def _mask_value(match: re.Match[bytes]) -> bytes:
     assert parts is not None  # noqa: S101 - it matches everything
     opening, inner, closing = parts.groups()
     is_password = _PASSWORD.search(name) is not None
-    if not inner or (not is_password and len(inner) < _LEAST_BYTES):
+    if not inner or (not is_password and len(inner) < LEAST_BYTES):
         return match[0]
     if _PLAIN_VALUE.fullmatch(inner) and not (is_password and inner[:1].isdigit()):
         return match[0]
     return name + opening + _MASK + closing
-
-
-def _encodings(raw: bytes) -> set[bytes]:
-    """Every form in which a program may print a value."""
-    text = raw.decode("utf-8", "replace")
-    forms = {
-        raw,
-        urllib.parse.quote(raw, safe="").encode(),
-        urllib.parse.quote_plus(raw).encode(),
-        json.dumps(text)[1:-1].encode(),
-        json.dumps(text, ensure_ascii=False)[1:-1].encode(),
-        repr(text)[1:-1].encode("utf-8", "replace"),
-        shlex.quote(text).strip("'").encode("utf-8", "replace"),
-        html.escape(text).encode("utf-8", "replace"),
-        raw.hex().encode(),
-        raw.hex().upper().encode(),
-        raw[::-1],
-    }
-    for shift in range(3):
-        # the characters that depend on the neighbours are left out at both ends
-        coded = base64.b64encode(b"\0" * shift + raw)
-        start = (0, 2, 3)[shift]
-        end = len(coded) - (0, 3, 2)[(len(raw) + shift) % 3]
-        forms |= {coded[start:end], coded[start:end].translate(_TO_URLSAFE)}
-    return {form for form in forms if len(form) >= _LEAST_BYTES}
-
-
-_TO_URLSAFE = bytes.maketrans(b"+/", b"-_")

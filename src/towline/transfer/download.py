@@ -171,7 +171,9 @@ class _Download:
                 raise ChecksumMismatch(message, hint=f"tried {_TRIES} times; `towline resume`")
             fresh = replace(item, sha256=sha256, size_bytes=answer["size"][path])
             await asyncio.to_thread(landing.expect, number, fresh)
-        self._meter.note(f"{len(paths)} of the files did not arrive whole; fetching them again")
+        if landing.missing:
+            which = f"{len(landing.missing)} of the files"
+            self._meter.note(f"{which} did not arrive whole; fetching them again")
 
     def _show(self) -> None:
         landing = self._landing

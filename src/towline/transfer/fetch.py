@@ -48,8 +48,8 @@ class Fetched:
         said = []
         if self.as_read:
             said.append(
-                f"{_named(self.as_read)} never stopped changing, and came home as it was read:"
-                " of what only grows that is the beginning"
+                f"{_named(self.as_read)} never stopped changing, and came home as it was read, once:"
+                " of what only grows the beginning; what is written over may be of two moments"
             )
         if self.unread:
             said.append(
