@@ -54,7 +54,7 @@ def measured(script):
             "end_noticed_after_s": round((ended[0] if ended else followed) - printed, 2),
             "last_byte_after_s": round(followed - printed, 2),
             "driver_most_mb": round(drive.most_mb),
-            "last_step_told": told[-1]["step"] if told else None,
+            "reports": len(told), "last_epoch_told": told[-1]["epoch"] if told else None,
         }
 
 

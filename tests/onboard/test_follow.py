@@ -93,6 +93,30 @@ def test_the_end_is_told_before_the_rest_of_a_long_log(here):
     assert ended["offset"] == 3_000_000
 
 
+def test_no_more_is_under_way_than_was_asked_for_and_the_end_is_told_meanwhile(machine):
+    machine.start("head -c 3000000 /dev/zero; while [ ! -e end ]; do sleep 0.02; done")
+    process = machine.open("follow", log=machine.layout.log, offset=0, window=2)
+    assert process.stdout.read(len(wire.MAGIC)) == wire.MAGIC
+    pipe = wire.Pipe(process.stdout, process.stdin)
+    try:
+        assert [pipe.read()[0] for _ in range(2)] == [wire.DATA] * 2
+        (machine.root / "code" / "end").touch()
+        kind, payload = pipe.read()  # nothing of the log, for nothing of it was taken
+        assert kind == wire.JSON
+        assert wire.json.loads(payload)["left_bytes"] == 3_000_000 - 2 * 256 * 1024
+        got = 0
+        while got < 3_000_000 - 2 * 256 * 1024:
+            pipe.send(wire.END)
+            kind, payload = pipe.read()
+            assert kind == wire.DATA
+            got += len(blocks.unwrap(payload))
+        pipe.send(wire.END)
+        assert pipe.read()[0] == wire.RESULT
+    finally:
+        process.kill()
+        process.communicate()
+
+
 def test_a_log_that_has_been_sent_whole_says_so_at_once(here):
     here.start("echo hi; sleep 30")
     follower = Follower(here)

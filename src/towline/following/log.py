@@ -15,9 +15,10 @@ from towline.onboard import blocks, codecs
 
 _TAIL_BYTES = 64 * 1024
 _RECORD_EVERY_S = 0.2
-#: pieces of this size mean that more of the log was waiting; for so long, that it is faster than we
-_FULL_BYTES = 256 * 1024
-_HURRY_AFTER_S = 1.0
+_WINDOW = 16  # blocks under way: what is told beside them is not to wait long
+#: a log that has been ahead of its reader for so long is read in a hurry, for so long at least
+_HURRY_AFTER_S = 0.5
+_HURRY_S = 5.0
 
 
 class LogKeeper:
@@ -29,6 +30,7 @@ class LogKeeper:
         self._noted_at = 0.0
         self._recorded_at = 0.0
         self._behind_since: float | None = None
+        self._hurry_until = 0.0
         self._part: LogPart | None = None  # the newest that is not recorded yet
         self._progress: list[Progress] = []
         fact = ctx.facts().get("log") or {"offset": 0, "size_bytes": 0}
@@ -47,18 +49,26 @@ class LogKeeper:
 
     def wish(self) -> dict[str, Any]:
         """What the instance is asked: from where on, and by what it knows the log again."""
-        return {"offset": self._offset, "mark": self._mark, "codecs": codecs.available()}
+        return {
+            "offset": self._offset,
+            "mark": self._mark,
+            "codecs": codecs.available(),
+            "window": _WINDOW,
+        }
 
-    def feed(self, block: bytes) -> None:
-        """Take the next block of the log; recorded at once, or with what follows hard upon it."""
+    def feed(self, block: bytes, *, more_waits: bool = False) -> None:
+        """Take the next block of the log; recorded at once, or with what follows hard upon it.
+
+        Args:
+            block: As it came; see `onboard.blocks`.
+            more_waits: More of the log has come already.
+        """
         raw = bytes(blocks.unwrap(block))
         now = self._ctx.clock.monotonic()
-        if len(raw) < _FULL_BYTES:
-            self._behind_since = None
-        elif self._behind_since is None:
-            self._behind_since = now
-        behind_s = 0.0 if self._behind_since is None else now - self._behind_since
-        self._keep(self._stream.feed(raw, hurried=behind_s >= _HURRY_AFTER_S))
+        self._behind_since = (self._behind_since or now) if more_waits else None
+        if self._behind_since is not None and now - self._behind_since >= _HURRY_AFTER_S:
+            self._hurry_until = now + _HURRY_S
+        self._keep(self._stream.feed(raw, hurried=now < self._hurry_until))
         if now - self._recorded_at >= _RECORD_EVERY_S:
             self.record()
 

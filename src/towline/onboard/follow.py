@@ -1,6 +1,7 @@
 """Stream the training's log from a byte offset until the training has ended."""
 
 import os
+import select
 import time
 import zlib
 
@@ -27,7 +28,9 @@ def follow(request, pipe):
 
     Args:
         request: "log", "offset"; optional: "mark", [n, check sum] of the n bytes before the offset;
-            "codecs" that the other side can unpack.
+            "codecs" that the other side can unpack; "window": so many blocks may be under way, and
+            for each that was taken an END frame comes back. Without it, what is told beside a log
+            that is faster than its reader would wait behind all of it.
         pipe: Gets the frames.
     """
     touch_contact(request)
@@ -35,7 +38,7 @@ def follow(request, pipe):
     while True:
         state = start.state(request, None)  # before the read: an end seen now has its log written
         telling.beside(state)
-        if telling.more():
+        if telling.is_full() or telling.more():
             continue
         if state["phase"] != "running":
             telling.last()
@@ -54,6 +57,8 @@ class _Telling:
         self._codec = next((one for one in codecs.available() if one in wanted), "stored")
         self._said = self._grew = time.monotonic()
         self._caught_up = self._told_end = False
+        self._room = request.get("window", 0) * wire.HEADER.size
+        self._has_window = self._room > 0
         self._watch = None
 
     def beside(self, state):
@@ -67,6 +72,19 @@ class _Telling:
             if left > _BLOCK:
                 self._pipe.send_json(wire.JSON, {"ended": state, "left_bytes": left})
 
+    def is_full(self):
+        """Whether too many blocks are under way; waits a moment for one to be taken."""
+        if not self._has_window:
+            return False
+        full = self._room <= 0
+        fd = self._pipe.reader.fileno()
+        while select.select([fd], [], [], _POLL_S if self._room <= 0 else 0)[0]:
+            came = len(os.read(fd, 4096))
+            if not came:
+                raise EOFError
+            self._room += came
+        return full and self._room <= 0
+
     def more(self):
         """Send what is new of the log; says whether there was anything."""
         before = self.log.offset
@@ -76,6 +94,7 @@ class _Telling:
             return True
         if block:
             self._pipe.send(wire.DATA, blocks.wrap(block, self._codec, _FAST))
+            self._room -= wire.HEADER.size
             self._grew = self._said = time.monotonic()
             self._caught_up = False
         return bool(block)

@@ -86,7 +86,8 @@ class _Follower:
                 async for kind, payload in talk.frames():
                     if kind == wire.DATA:
                         self._watcher.alive()
-                        log.feed(payload)
+                        log.feed(payload, more_waits=talk.more_waits)
+                        await talk.send(wire.END)
                     elif kind == wire.JSON:
                         self._remark(log, json.loads(payload))
                     elif kind == wire.RESULT:
