@@ -24,6 +24,7 @@
     |   |   + NotStarted                the instance says that no training runs
     |   + Fenced                        exit 11  a newer driver owns the instance
     + TransferError                     exit 5
+    |   + RemoteUnreadable              resumable: the model may be in what can't be read
     |   + SourceChanged, RemoteDiskFull, ChecksumMismatch, LocalWriteError
     |   + RemoteDiskFilled              resumable: there was room when it began
     + EquipFailed                       exit 3   requirements do not install
@@ -249,6 +250,16 @@ class LocalWriteError(TransferError):
     """A file can't be written on this machine; what it would hold waits on the instance."""
 
     usual_hint = "make room there, and check that it can be written; then `towline resume`"
+    resumable = True
+
+
+class RemoteUnreadable(TransferError):
+    """What can't be read on the instance may hold the model: nothing is ended."""
+
+    usual_hint = (
+        "nothing is ended: make it readable there (`towline ssh`, then chmod or chown), then"
+        " `towline resume`; `towline abort` discards it"
+    )
     resumable = True
 
 

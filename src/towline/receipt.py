@@ -55,10 +55,12 @@ def receipt(store: Store, run: RunRecord, now: float) -> dict[str, Any]:
     training = facts.get("training") or {}
     transfers = delivered.get("transfers", []) + gathered.get("transfers", [])
     keys = ("direction", "files", "bytes", "sent_bytes", "seconds", "connections")
+    as_read = [path for one in transfers for path in one.get("as_read") or ()]
     return {
         "run": {"id": run.id, "name": run.name, "state": run.state},
         "steps": _steps(attempts, ledger, now),
         "transfers": [{key: one.get(key) for key in keys} for one in transfers],
+        "as_read": as_read,
         "model": _model(attempts) | _model_found(gathered, facts),
         "checkpoint": _checkpoint(facts),
         "instance": _receipt_instance(attempts, ledger),

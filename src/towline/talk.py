@@ -34,6 +34,11 @@ class Talk:
         self._buffer = bytearray()
         self._writing = asyncio.Lock()  # several may write; a frame is not to be torn
 
+    @property
+    def more_waits(self) -> bool:
+        """Whether more has come than the frames that were read."""
+        return bool(self._buffer)
+
     async def send(self, kind: bytes, payload: bytes = b"") -> None:
         """Send one frame."""
         async with self._writing:

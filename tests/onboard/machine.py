@@ -20,7 +20,7 @@ import pytest
 from towline.bundle import onboard_pyz
 from towline.core.instance import run_id_from
 from towline.core.layout import RemoteLayout, session_name
-from towline.onboard import wire
+from towline.onboard import blocks, wire
 
 TOOLS = ("bash", "sh", "sleep", "cat", "env", "head", "tail", "kill", "chmod", "mkdir", "setsid")
 MORE_TOOLS = ("date", "touch", "rm", "ls", "wc", "seq", "dd", "true", "false", "printf")
@@ -161,7 +161,19 @@ class Machine:
     def follow(self, offset=0):
         """Follow to the end: (the bytes, the result)."""
         frames, result = self.answer(self.open("follow", log=self.layout.log, offset=offset))
-        return b"".join(data for kind, data in frames if kind == wire.DATA), result
+        return b"".join(blocks.unwrap(data) for kind, data in frames if kind == wire.DATA), result
+
+    def survey(self, **args):
+        """List files: ({path: row}, the result)."""
+        frames, result = self.answer(self.open("survey", codecs=["zlib"], **args))
+        rows = [data for kind, data in frames if kind == wire.ROWS]
+        self.frames = len(rows)
+        return {
+            f"{folder}/{row[0]}": row
+            for data in rows
+            for folder, group in wire.json.loads(bytes(blocks.unwrap(data)))
+            for row in group
+        }, result
 
     def to_the_end(self, within_s=20.0):
         """Wait until the training has ended; the state."""

@@ -17,6 +17,8 @@ LOOKING = {
     "state",
     "follow",
     "survey",
+    "look",
+    "read",
     "examine",
     "preflight",
     "rearm",

@@ -174,14 +174,18 @@ class Pulse:
 
 
 def hash_file(path, pulse):
-    """SHA-256 of a regular file in hex, and its size; (None, 0) when there is none."""
+    """SHA-256 of a regular file in hex, and its size; (None, 0) when there is none.
+
+    One that grows meanwhile is hashed up to the size that it had.
+    """
     fd = open_regular(path)
     if fd is None:
         return None, 0
     digest = hashlib.sha256()
     count = 0
     with os.fdopen(fd, "rb", 0) as file:
-        for block in iter(lambda: file.read(BLOCK), b""):
+        size = os.fstat(fd).st_size
+        for block in iter(lambda: file.read(min(BLOCK, size - file.tell())), b""):
             digest.update(block)
             count += len(block)
             pulse(hashed=count)

@@ -20,9 +20,11 @@ VERBS = {
     "halt": ("start", "halt"),
     "follow": ("follow", "follow"),
     "survey": ("survey", "survey"),
+    "look": ("survey", "look"),
     "examine": ("examine", "examine"),
     "digest": ("send", "digest"),
     "send": ("send", "send"),
+    "read": ("send", "read"),
     "leave": ("leave", "leave"),
 }
 

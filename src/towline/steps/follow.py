@@ -9,7 +9,7 @@ from towline import errors
 from towline.checkpoints import Checkpoints
 from towline.context import Context
 from towline.core.run import Wish
-from towline.core.units import count_text
+from towline.core.units import count_text, size_text
 from towline.following.log import LogKeeper
 from towline.following.reports import Reports
 from towline.following.sides import SideFiles
@@ -57,6 +57,7 @@ class _Follower:
         self._age: tuple[float, float] | None = None  # of the instance; and when that was, here
         self._undying: dict[str, Any] | None = None  # the state of what would not end
         self._has_halted = self._told_detached = False
+        self._ended = False  # what comes is the rest of its log
         self._reports = Reports(ctx)
         self._sides = SideFiles(ctx, self._reports)
         self._watcher = Watcher(ctx)
@@ -74,44 +75,60 @@ class _Follower:
                 raise
             except errors.RemoteError as lost:
                 await self._unreachable(lost)
-            except errors.TransferError as full:  # a disk, here or there
+            except (errors.TransferError, errors.LocalReadError) as full:  # a disk, here or there
                 self._say_trouble(full)
             await self.ctx.clock.sleep(_REDIAL_S)
 
     async def _read(self, line: Line) -> dict[str, Any]:
         """Follow over one connection."""
         with LogKeeper(self.ctx, self._reports) as log:
-            async with line.talk("follow", self._request(line, log.offset)) as talk:
+            async with line.talk("follow", self._request(line, log)) as talk:
                 line.on_break(False, "")
                 async for kind, payload in talk.frames():
                     if kind == wire.DATA:
                         self._watcher.alive()
-                        log.feed(payload)
+                        log.feed(payload, more_waits=talk.more_waits)
+                        await talk.send(wire.END)
                     elif kind == wire.JSON:
-                        self._remark(json.loads(payload))
+                        self._remark(log, json.loads(payload))
                     elif kind == wire.RESULT:
                         log.end()
                         return dict(json.loads(payload))
-                    await self._watch_limits(line)
+                    await self.ctx.clock.sleep(0)  # a full log holds up no renewal of the lease
+                    if not self._ended:
+                        await self._watch_limits(line)
+                        self.checkpoints.tick(line)
                     if self._undying is not None and kind == wire.JSON:
                         log.end()  # what it may print yet is nobody's any more
                         return self._undying | {"offset": log.offset}
-                    self.checkpoints.tick(line)
         raise errors.ConnectionLost("the instance ended the talk without a result")
 
-    def _request(self, line: Line, offset: int) -> dict[str, Any]:
+    def _request(self, line: Line, log: LogKeeper) -> dict[str, Any]:
         layout = line.layout
         watch = {"roots": [layout.output, layout.code], "sample_s": _SAMPLE_S}
-        return {"log": layout.log, "offset": offset, "watch": watch | self._sides.wish()}
+        return {"log": layout.log, "watch": watch | self._sides.wish()} | log.wish()
 
-    def _remark(self, remark: dict[str, Any]) -> None:
+    def _remark(self, log: LogKeeper, remark: dict[str, Any]) -> None:
         """Take what the instance says beside the log."""
         if "idle_s" in remark:
+            log.record()
             self._watcher.silent(remark["idle_s"])
             self._tell_detached(remark.get("detached"))
         elif remark.get("age_s") is not None:
             self._age = (remark["age_s"], self.ctx.clock.monotonic())
-        elif "side" in remark:
+        elif "anew" in remark:
+            log.begin_anew()
+            self.ctx.note("the training truncated its log; reading on from its new beginning")
+        elif "ended" in remark:
+            self._ended = True
+            left = size_text(remark["left_bytes"])
+            self.ctx.note(f"the training has ended; {left} of its log are still on the way")
+        else:
+            self._beside(remark)
+
+    def _beside(self, remark: dict[str, Any]) -> None:
+        """Take what is told of side files and the machine."""
+        if "side" in remark:
             self._sides.take(remark)
         elif "side_left" in remark:
             self._sides.left(remark)

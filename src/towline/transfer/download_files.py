@@ -136,6 +136,21 @@ class Landing:
             Growing.drop(part)
         self.items[number] = item
 
+    def leave(self, number: int) -> None:
+        """Do without a file; what there is of it goes."""
+        part = self._part(number)
+        with writing(part):
+            Growing.drop(part)
+        self._missing.discard(number)
+
+    def arriving(self) -> Arriving:
+        """Begin to write the one file that is expected, from its beginning to an end not known yet.
+
+        Raises:
+            LocalWriteError: This machine can't take it.
+        """
+        return Arriving(self._targets[0], self._part(0))
+
     def settle(self) -> None:
         """Bring the folders' entries to the disk, so that no power cut takes a file away again."""
         if _WINDOWS:
@@ -180,9 +195,7 @@ class Landing:
             if item.size_bytes > _FLUSH_BYTES or not hasattr(os, "sync"):
                 with part.open("rb+", buffering=0) as file:
                     os.fsync(file.fileno())
-            part.chmod(item.mode & 0o777 | _OWNER)
-            _set_time(part, item.mtime_ns)
-            part.replace(target)
+            _place(part, target, item)
             Growing.drop(part)
         self._missing.discard(number)
 
@@ -195,6 +208,48 @@ class Landing:
                 names = f"{shown(self.items[twin].path)} and {shown(self.items[number].path)}"
                 message = f"this disk can't hold both {names}"
                 raise LocalWriteError(message, hint="choose a folder on another disk")
+
+
+class Arriving:
+    """A file whose bytes come in order; `close` drops what was not put in place."""
+
+    def __init__(self, target: Path, part: Path) -> None:
+        self._target, self._part = target, part
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._file = part.open("wb", buffering=0)
+
+    def write(self, data: memoryview) -> None:
+        """Write the next bytes.
+
+        Raises:
+            LocalWriteError: This machine can't take it.
+        """
+        with writing(self._target):
+            while data:
+                data = data[self._file.write(data) :]
+
+    def put_in_place(self, item: RemoteFile) -> None:
+        """Take it as whole.
+
+        Raises:
+            LocalWriteError: This machine can't take it.
+        """
+        with writing(self._target):
+            os.fsync(self._file.fileno())
+            self._file.close()
+            _place(self._part, self._target, item)
+
+    def close(self) -> None:
+        """Drop what is not in place."""
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+def _place(part: Path, target: Path, item: RemoteFile) -> None:
+    part.chmod(item.mode & 0o777 | _OWNER)
+    _set_time(part, item.mtime_ns)
+    part.replace(target)
 
 
 def _checked(path: str) -> list[str]:
