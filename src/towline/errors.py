@@ -33,6 +33,7 @@
     |   + SchemaTooNew                  exit 2
     |   + LeaseHeld, LeaseLost          exit 11  another process drives the run
     + ReleaseUnconfirmed                exit 6   an instance may still bill
+    |   + OtherAccount                  another account rented it than the one at hand
     InvalidTransition(RuntimeError)     exit 1   our bug: shown with a traceback
 
 Every error says what happened; ``hint`` says what to do next.
@@ -283,6 +284,10 @@ class ReleaseUnconfirmed(TowlineError):
 
     exit_code = 6
     resumable = True
+
+
+class OtherAccount(ReleaseUnconfirmed):
+    """Another account rented than the one at hand, which can say nothing of the instance."""
 
 
 class InvalidTransition(RuntimeError):

@@ -48,7 +48,7 @@ def _retry_releases(out: Out, towline: Towline) -> None:
     """Start a background driver for each run of which only the proof of its end is missing."""
     from towline import recover  # noqa: PLC0415 - `--help` needs none of it
 
-    for run in recover.due(towline.store, towline.clock.now()):
+    for run in recover.due(towline.store, towline.clock):
         from towline.cli.background import in_background  # noqa: PLC0415 - rarely needed
 
         in_background(towline, run.id).returncode = 0  # it outlives us, and Python need not warn
