@@ -202,6 +202,7 @@ class Towline:
         found["failed"] += [
             _open_row(row) | {"error": error.message, "hint": error.hint}
             for run, error in unproven
+            if not isinstance(error, errors.OtherAccount)  # the sweep tells it by account
             for row in self._unproven(run)
         ]
         return found
