@@ -195,21 +195,20 @@ class Context:
 
         Raises:
             InstanceLost: It says that it does not. Silence of its API says nothing, nor does
-                absence while lists may be late.
-            OtherAccount: Another account was asked.
+                absence while lists may be late, or the word of another account.
         """
         row = self.ledger_row()
         now = self.clock.monotonic()
         if row is None or row.instance_id is None or now - self._asked_at < _ALIVE_EVERY_S:
             return
         self._asked_at = now
-        provider = await self.provider_of_row(row)
         try:
+            provider = await self.provider_of_row(row)
             instance = await provider.get(row.instance_id)
             if instance is None and not await self._is_lost(provider, row):
                 return
-        except (errors.ProviderUnavailable, errors.ProviderReplyError, errors.RateLimited):
-            return
+        except errors.TowlineError:
+            return  # a refusal, a missing key, another account: no word on the instance
         if instance is None or instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING):
             detail = (instance.detail or str(instance.status)) if instance else "it is gone"
             message = f"instance {row.instance_id} is lost; {provider.name} says: {detail}"

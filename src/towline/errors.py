@@ -18,8 +18,10 @@
     |   + NotReady                      SSH did not answer within its limit
     |   + ConnectionLost                retryable and resumable: the line is taken up again
     |   + RemoteAuthError               never retried
+    |   |   + IdentityUnusable          exit 2   the user's key file can't be read
     |   + HostKeyUnknown, HostKeyMismatch   never retried
     |   + CommandFailed                 a command of ours failed on the instance
+    |   |   + NotStarted                the instance says that no training runs
     |   + Fenced                        exit 11  a newer driver owns the instance
     + TransferError                     exit 5
     |   + SourceChanged, RemoteDiskFull, ChecksumMismatch, LocalWriteError
@@ -32,6 +34,7 @@
     |   + RunEnded                      exit 2
     |   + SchemaTooNew                  exit 2
     |   + LeaseHeld, LeaseLost          exit 11  another process drives the run
+    + RunHeld                           exit 5   trouble that is no end: the run can be taken up
     + ReleaseUnconfirmed                exit 6   an instance may still bill
     |   + OtherAccount                  another account rented it than the one at hand
     InvalidTransition(RuntimeError)     exit 1   our bug: shown with a traceback
@@ -168,6 +171,12 @@ class RemoteAuthError(RemoteError):
     """The instance refused our key."""
 
 
+class IdentityUnusable(RemoteAuthError):
+    """The user's own key file can't be read here; the instance was not asked."""
+
+    exit_code = 2
+
+
 class HostKeyUnknown(RemoteError):
     """No key is known for this host, so it can't be told from a stranger's."""
 
@@ -180,6 +189,10 @@ class CommandFailed(RemoteError):
     """One of towline's own commands failed on the instance."""
 
     usual_hint = "try again; if it stays so, `towline doctor` and the run's events say more"
+
+
+class NotStarted(CommandFailed):
+    """The training could not be started: the instance itself says that none runs."""
 
 
 class Fenced(RemoteError):
@@ -277,6 +290,13 @@ class LeaseLost(StoreError):
     """Another process took the run over; our result is dropped."""
 
     exit_code = 11
+
+
+class RunHeld(TowlineError):
+    """Something failed once a training may run, and it was no word of its end: nothing is ended."""
+
+    exit_code = 5
+    resumable = True
 
 
 class ReleaseUnconfirmed(TowlineError):

@@ -151,9 +151,6 @@ class SshProvider(OnlyInstances):
         except (errors.HostKeyUnknown, errors.HostKeyMismatch, errors.RemoteAuthError):
             if entered:
                 raise
-        except errors.SpecError as error:  # the identity file
-            if entered:
-                raise errors.RemoteAuthError(error.message, hint=error.hint) from error
         except (errors.ConnectionLost, TimeoutError) as lost:
             if entered:
                 message = f"{instance.address} can't be reached, so what the run left there stays"

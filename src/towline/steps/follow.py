@@ -21,8 +21,6 @@ from towline.onboard import wire
 _HALT_GRACE_S = 10.0
 _REDIAL_S = 1.0
 _SAMPLE_S = 5.0
-# a false host on a strange network, too, says nothing of the training: keep trying
-_UNREACHABLE = (errors.ConnectionLost, errors.HostKeyMismatch, errors.RemoteAuthError)
 
 
 async def look(_ctx: Context) -> dict[str, Any] | None:
@@ -32,6 +30,9 @@ async def look(_ctx: Context) -> dict[str, Any] | None:
 
 async def act(ctx: Context) -> dict[str, Any]:
     """Follow to the end; "unreachable" is never "dead".
+
+    Neither a broken line, nor a false host on a strange network, nor a key file that is away, nor
+    a full disk here or there says anything of the training: all of them are waited out.
 
     Raises:
         TrainingFailed: The command failed, was interrupted, or reached a limit.
@@ -60,6 +61,7 @@ class _Follower:
         self._watcher = Watcher(ctx)
         self._reports.on_report = self._watcher.report
         self.checkpoints = Checkpoints(ctx)
+        self._trouble = ""
 
     async def to_the_end(self) -> dict[str, Any]:
         """Read, and take the line up again for as long as it takes."""
@@ -67,9 +69,13 @@ class _Follower:
             try:
                 line = await self.ctx.line()
                 return await self._read(line)
-            except _UNREACHABLE as lost:
+            except errors.Fenced:
+                raise
+            except errors.RemoteError as lost:
                 await self._unreachable(lost)
-                await self.ctx.clock.sleep(_REDIAL_S)
+            except errors.TransferError as full:  # a disk, here or there
+                self._say_trouble(full)
+            await self.ctx.clock.sleep(_REDIAL_S)
 
     async def _read(self, line: Line) -> dict[str, Any]:
         """Follow over one connection."""
@@ -116,9 +122,15 @@ class _Follower:
             self.ctx.note(f"{self.limit}: ending the training, then bringing home what there is")
             await line.call("halt", {"grace_s": _HALT_GRACE_S})
 
+    def _say_trouble(self, trouble: errors.TowlineError) -> None:
+        if trouble.message != self._trouble:
+            self._trouble = trouble.message
+            self.ctx.note(f"{trouble.message}; the training goes on, trying again")
+
     async def _unreachable(self, lost: errors.TowlineError) -> None:
         """Note the silence; only the provider's word ends the waiting."""
         ctx = self.ctx
+        ctx.status(lost.message)
         if ctx.facts().get("unreachable_since") is None:
             since = {"unreachable_since": ctx.clock.now()}
             ctx.journal.advance(since, [("line_broken", {"text": lost.message})])

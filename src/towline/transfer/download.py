@@ -14,9 +14,10 @@ from pathlib import Path
 
 from towline.core.manifest import shown
 from towline.errors import ChecksumMismatch, CommandFailed, ConnectionLost
-from towline.line import Line, Talk
+from towline.line import Line
 from towline.onboard import blocks, codecs, wire
 from towline.ports import Remote
+from towline.talk import Talk
 from towline.transfer.connections import Connections, race, share_bytes, together
 from towline.transfer.download_files import Landing, RemoteFile
 from towline.transfer.meter import Gauge, Meter, Report, TransferResult
