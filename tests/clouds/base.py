@@ -42,8 +42,8 @@ BEFORE = ("500", "503", "429", "403", "402", "garbage", "reset", "timeout", "kil
 AFTER = ("500_after", "garbage_after", "reset_after", "timeout_after", "kill_after")
 #: of calls that create: the effect comes, the reply is lost, and lists show it only later
 LATE = ("late",)
-#: of calls that list: yesterday's answer; one row missing
-READS = ("stale", "partial")
+#: of calls that list: yesterday's answer; one row missing; null in place of the list
+READS = ("stale", "partial", "null")
 FAULTS = BEFORE + AFTER + LATE + READS
 
 _SMI = """\
@@ -194,6 +194,14 @@ class Cloud:
     def calls(self):
         """Names of the calls that there are."""
         return [name for name, _method, _pattern in self.routes]
+
+    def lists(self, name):
+        """Whether the last answer of a call held a list."""
+        status, body, _headers = self._last.get(name, (0, None, {}))
+        values = body.values() if isinstance(body, dict) else ()
+        return status == 200 and (
+            isinstance(body, list) or any(isinstance(v, list) for v in values)
+        )
 
     def asked(self, name):
         """How often a call was made."""
@@ -382,6 +390,8 @@ class Cloud:
             return self._last.get(name, answer)
         if kind == "partial":
             return _without_one(answer)
+        if kind == "null":
+            return _with_null(answer)
         return answer
 
     def _failed(self, kind):
@@ -461,6 +471,17 @@ def _without_one(answer):
         (value for value in body.values() if isinstance(value, list)), []
     )  # fmt: skip
     del lists[-1:]
+    return status, body, headers
+
+
+def _with_null(answer):
+    """The same answer with null in place of its first list."""
+    status, body, headers = answer
+    if isinstance(body, list):
+        return status, "null", headers
+    if isinstance(body, dict):
+        lists = [key for key, value in body.items() if isinstance(value, list)]
+        body = body | dict.fromkeys(lists[:1])
     return status, body, headers
 
 
