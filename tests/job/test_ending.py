@@ -8,7 +8,7 @@ import sys
 import time
 
 import clouds
-import pytest
+from clouds.canopywave import CanopyWave
 from clouds.lambda_cloud import LambdaCloud, _refuse
 from journal import rows
 
@@ -95,13 +95,12 @@ def test_another_base_url_ends_nothing_and_proves_nothing(job):
         assert cloud.alive() == []
 
 
-@pytest.mark.parametrize("command", [["abort", "-y"], ["stop"], ["resume"]])
-def test_a_release_without_the_key_says_so_once(job, command):
+def test_a_release_without_the_key_says_so_once(job):
     with waiting_for_release(job) as cloud:
         key = job.environment.pop("LAMBDA_API_KEY")
         tried = "SELECT count(*) FROM attempts WHERE step = 'release'"
         ((before,),) = rows(job.home, tried)
-        done = job.run(*command, check=6)
+        done = job.run("abort", "-y", check=6)
         assert "may still bill" in done.stderr
         assert "LAMBDA_API_KEY" in done.stderr
         assert rows(job.home, tried) == [(before + 1,)]
@@ -109,6 +108,52 @@ def test_a_release_without_the_key_says_so_once(job, command):
         job.environment["LAMBDA_API_KEY"] = key
         job.run("resume", check=0)
         assert cloud.alive() == []
+
+
+# -- beside instances -------------------------------------------------------------------------------
+
+
+class ClosedAtTheEnd(CanopyWave):
+    """Once an instance was ended, the key may not list addresses any more."""
+
+    is_closed = True
+
+    def _strike(self, name):
+        closed = self.is_closed and name == "list_ips" and self.asked("terminate")
+        return "403" if closed else super()._strike(name)
+
+
+@contextlib.contextmanager
+def at_canopywave(job, kind):
+    with kind() as cloud:
+        (job.root / "config.yaml").write_text(clouds.config({"canopywave": cloud}))
+        job.environment |= clouds.FAKES["canopywave"][1]
+        job.task(resources={"gpu": "H100:1"})
+        yield cloud
+
+
+def test_addresses_that_can_not_be_listed_at_the_end_may_bill(job):
+    with at_canopywave(job, ClosedAtTheEnd) as cloud:
+        done = job.run("train", "-y", check=6)
+        assert cloud.alive() == []
+        assert "keys and addresses of the run at canopywave" in done.stderr
+        assert "the instance is gone, but this may still bill" in done.stderr
+        assert cloud.left_over() != []
+        (failed,) = json.loads(job.run("gc", "--json", check=6).stdout)["failed"]
+        assert (failed["kind"], failed["id"]) == ("leftover", None)
+        ended = cloud.asked("terminate")
+        cloud.is_closed = False
+        job.run("resume", check=0)
+        assert cloud.asked("terminate") == ended
+        assert cloud.left_over() == []
+
+
+def test_an_address_that_is_refused_once_throws_no_instance_away(job):
+    with at_canopywave(job, CanopyWave) as cloud:
+        cloud.fail("associate_ip", "402")
+        job.run("train", "-y", check=0)
+        assert len(cloud.ours()) == 1
+        assert cloud.left_over() == []
 
 
 # -- keep -------------------------------------------------------------------------------------------
@@ -123,17 +168,16 @@ def kept(job, keep):
     return driver, float(until)
 
 
-@pytest.mark.parametrize("command", ["ls", "gc"])
-def test_an_instance_whose_keeper_died_is_ended_by_the_next_command_after_the_time(job, command):
-    driver, until = kept(job, "2s")
+def test_an_instance_whose_keeper_died_is_ended_by_the_next_command_after_the_time(job):
+    driver, until = kept(job, "3s")
     driver.send_signal(signal.SIGKILL)
     driver.wait()
-    job.run(command)
+    job.run("gc", check=0)
     assert job.left() != []
     time.sleep(max(0.0, until - time.time()) + 0.1)
-    job.run(command)
+    job.run("ls", check=0)
     wait_for(lambda: rows(job.home, "SELECT state FROM runs") == [("succeeded",)])
-    assert job.left() == []
+    wait_for(lambda: job.left() == [])
 
 
 def test_the_guard_waits_for_as_long_as_the_instance_is_kept(job):
