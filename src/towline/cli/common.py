@@ -52,8 +52,10 @@ def _retry_releases(out: Out, towline: Towline) -> None:
         from towline.cli.background import in_background  # noqa: PLC0415 - rarely needed
 
         in_background(towline, run.id).returncode = 0  # it outlives us, and Python need not warn
+        rows = towline.store.ledger(run.id)
+        what = "the instance" if any(row.gone_at is None for row in rows) else "what was left"
         out.warn(
-            f"the instance of run {run.name} is not proven gone and may still bill",
+            f"{what} of run {run.name} is not proven gone and may still bill",
             "its end is tried again in the background; `towline gc` does it here",
         )
 
