@@ -192,7 +192,7 @@ class Towline:
     async def retry_releases(self) -> list[tuple[RunRecord, errors.TowlineError]]:
         """Take up every run of which only the proof of its end is missing; those still open."""
         still_open = []
-        for run in recover.unreleased(self.store):
+        for run in recover.unreleased(self.store, self.clock):
             try:
                 await self.drive(run.id)
             except errors.LeaseHeld:
@@ -208,10 +208,15 @@ class Towline:
         found["failed"] += [
             _open_row(row) | {"error": error.message, "hint": error.hint}
             for run, error in unproven
-            for row in self.store.ledger(run.id)
-            if row.gone_at is None
+            if not isinstance(error, errors.OtherAccount)  # the sweep tells it by account
+            for row in self._unproven(run)
         ]
         return found
+
+    def _unproven(self, run: RunRecord) -> list[LedgerRow]:
+        """Rows that wait for proof; where all have it, the newest stands for what lies beside."""
+        rows = self.store.ledger(run.id)
+        return [row for row in rows if row.gone_at is None] or rows[-1:]
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -307,11 +312,12 @@ def exit_code(run: RunRecord, *, has_model: bool) -> int:
 
 
 def _open_row(row: LedgerRow) -> dict[str, Any]:
-    """An instance that the ledger has no proof for, as `gc` shows it."""
+    """What the ledger has no proof for, as `gc` shows it: an instance, or what it has left."""
+    is_gone = row.gone_at is not None
     return {
         "provider": row.provider,
-        "kind": "instance",
-        "id": row.instance_id,
+        "kind": "leftover" if is_gone else "instance",
+        "id": None if is_gone else row.instance_id,
         "tag": row.tag,
         "since": row.created_at,
         "price_usd_per_hour": row.price_usd_per_h,

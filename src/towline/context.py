@@ -13,8 +13,9 @@ from towline.core.instance import Address, Instance, InstanceStatus, tag_for
 from towline.core.run import Attempt, Outcome, RunRecord, StepName
 from towline.core.task import TaskSpec
 from towline.core.units import seconds_text
-from towline.ending import is_absent, prove_gone
+from towline.ending import age_s, is_absent, prove_gone
 from towline.line import Line
+from towline.ownership import require_renter
 from towline.ports import Clock, Dialer, Provider
 from towline.project import Project
 from towline.transfer.meter import TransferProgress
@@ -71,6 +72,26 @@ class Context:
         if name not in self._providers:
             self._providers[name] = self.provider_of(name)
         return self._providers[name]
+
+    async def provider_of_row(self, row: LedgerRow) -> Provider:
+        """The provider of a ledger's row, as the account that rented it.
+
+        Raises:
+            OtherAccount: The account at hand is another.
+            ReleaseUnconfirmed: The provider can't be asked at all: its key or a setting is missing.
+        """
+        try:
+            provider = self.provider_named(row.provider)
+        except (errors.CredentialsError, errors.SpecError) as error:
+            what = row.instance_id or f"the instance with tag {row.tag}"
+            message = f"{what} at {row.provider} may still bill, and can't be ended from here"
+            raise errors.ReleaseUnconfirmed(
+                f"{message}: {error.message}", hint=error.hint
+            ) from error
+        renewed = await require_renter(provider, row)
+        if renewed is not None and row.renter is not None:
+            self.journal.renter(row.renter, renewed)
+        return provider
 
     def tag(self) -> str:
         """The name that everything of the run carries at its providers."""
@@ -196,7 +217,8 @@ class Context:
         """Ask the provider, every few seconds at most, whether the instance still lives.
 
         Raises:
-            InstanceLost: It says that it does not. Silence of its API says nothing.
+            InstanceLost: It says that it does not. Silence of its API says nothing, nor does
+                absence while lists may be late, or the word of another account.
         """
         row = self.ledger_row()
         now = self.clock.monotonic()
@@ -204,16 +226,22 @@ class Context:
             return
         self._asked_at = now
         try:
-            provider = self.provider_named(row.provider)
+            provider = await self.provider_of_row(row)
             instance = await provider.get(row.instance_id)
-            if instance is None and not await is_absent(provider, row.instance_id):
-                return  # one stale answer is no death
+            if instance is None and not await self._is_lost(provider, row):
+                return
         except errors.TowlineError:
-            return  # a refusal or a missing key, too, is no word on the instance
+            return  # a refusal, a missing key, another account: no word on the instance
         if instance is None or instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING):
             detail = (instance.detail or str(instance.status)) if instance else "it is gone"
             message = f"instance {row.instance_id} is lost; {provider.name} says: {detail}"
             raise errors.InstanceLost(message, hint=self._kept())
+
+    async def _is_lost(self, provider: Provider, row: LedgerRow) -> bool:
+        """Whether an instance that a read did not show is gone: one stale answer is no death."""
+        if age_s(row, self.clock) < provider.features.settle_s or row.instance_id is None:
+            return False
+        return await is_absent(provider, row.instance_id)
 
     def _kept(self) -> str:
         """What a lost instance leaves, and what to do with it."""
@@ -269,7 +297,7 @@ async def end_instance(ctx: Context, row: LedgerRow) -> str:
     Raises:
         ReleaseUnconfirmed: Not proven gone; it may still bill.
     """
-    proof = await prove_gone(ctx.provider_named(row.provider), row, ctx.clock)
+    proof = await prove_gone(await ctx.provider_of_row(row), row, ctx.clock)
     ctx.journal.gone(row.number, proof)
     return proof
 

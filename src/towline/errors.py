@@ -43,6 +43,7 @@
     + DriverBug                         exit 1   a provider's driver broke; the others are asked
     + RunHeld                           exit 5   trouble that is no end: the run can be taken up
     + ReleaseUnconfirmed                exit 6   an instance may still bill
+    |   + OtherAccount                  another account rented it than the one at hand
     InvalidTransition(RuntimeError)     exit 1   our bug: shown with a traceback
 
 Every error says what happened; ``hint`` says what to do next.
@@ -372,6 +373,10 @@ class ReleaseUnconfirmed(TowlineError):
 
     exit_code = 6
     resumable = True
+
+
+class OtherAccount(ReleaseUnconfirmed):
+    """Another account rented than the one at hand, which can say nothing of the instance."""
 
 
 class InvalidTransition(RuntimeError):

@@ -96,8 +96,8 @@ async def adopt(ctx: Context) -> bool:
     """
     row = ctx.ledger_row()
     assert row is not None  # noqa: S101 - called with an open row only
-    provider = ctx.provider_named(row.provider)
-    until = max(row.intent_at, ctx.clock.now()) + provider.features.settle_s
+    provider = await ctx.provider_of_row(row)
+    until = ctx.clock.monotonic() + provider.features.settle_s
     pauses = delays(*_POLL_S)
     answered = False
     while True:
@@ -105,7 +105,7 @@ async def adopt(ctx: Context) -> bool:
         answered = listed is not None
         if await _take_one(ctx, listed):
             return True
-        if ctx.clock.now() >= until and answered:
+        if ctx.clock.monotonic() >= until and answered:
             break
         await ctx.clock.sleep(next(pauses))
     ctx.journal.gone(row.number, f"{provider.name} listed no instance with tag {row.tag}")
@@ -124,6 +124,7 @@ async def _take_one(ctx: Context, listed: list[Instance] | None) -> bool:
         return False
     first, *extras = sorted(ours, key=lambda one: one.started_at or 0.0)
     _record(ctx, row.number, first, row.offer)
+    ctx.journal.seen(row.number)
     ctx.note(f"found {first.id}, which carries this run's tag")
     for extra in extras:
         ctx.note(f"{extra.id} carries it too: terminating it")

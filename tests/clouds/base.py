@@ -45,7 +45,7 @@ AFTER = ("500_after", "garbage_after", "reset_after", "timeout_after", "kill_aft
 #: of calls that create: the effect comes, the reply is lost, and lists show it only later
 LATE = ("late",)
 #: of calls that list: yesterday's answer; one row missing
-READS = ("stale", "partial")
+READS = ("stale", "partial", "null")
 #: and those that no list may pass for: no row at all, and null in the place of rows
 EMPTY = ("empty", "null")
 FAULTS = BEFORE + AFTER + LATE + READS
@@ -199,6 +199,14 @@ class Cloud:
     def calls(self):
         """Names of the calls that there are."""
         return [name for name, _method, _pattern in self.routes]
+
+    def lists(self, name):
+        """Whether the last answer of a call held a list."""
+        status, body, _headers = self._last.get(name, (0, None, {}))
+        values = body.values() if isinstance(body, dict) else ()
+        return status == 200 and (
+            isinstance(body, list) or any(isinstance(v, list) for v in values)
+        )
 
     def asked(self, name):
         """How often a call was made."""

@@ -69,6 +69,7 @@ class DigitalOcean(Cloud):
             "account": {
                 "droplet_limit": self.limit, "email": "me@example.org", "email_verified": True,
                 "status": self.account_status, "status_message": "",
+                "team": {"uuid": "team-of-the-fake", "name": "mine"},
             }
         }  # fmt: skip
 

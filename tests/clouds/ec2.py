@@ -95,6 +95,14 @@ class Ec2(Cloud):
     describe_volumes = _forwarded("DescribeVolumes")
     delete_volume = _forwarded("DeleteVolume")
 
+    @call("POST", "/GetCallerIdentity")
+    def caller_identity(self, request):
+        return (
+            '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+            f"<GetCallerIdentityResult><Account>{ACCOUNT}</Account></GetCallerIdentityResult>"
+            "</GetCallerIdentityResponse>"
+        )
+
     def __init__(self, *, group_late_s=0.0, known_late_s=0.0, **more):
         super().__init__(**more)
         #: how long a new group, and an instance whose create was answered, are not known yet

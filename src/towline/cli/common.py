@@ -49,7 +49,7 @@ def _retry_releases(out: Out, towline: Towline) -> None:
     """Start a background driver for each run of which only the proof of its end is missing."""
     from towline import recover  # noqa: PLC0415 - `--help` needs none of it
 
-    for run in recover.due(towline.store, towline.clock.now()):
+    for run in recover.due(towline.store, towline.clock):
         from towline.cli.background import in_background  # noqa: PLC0415 - rarely needed
 
         then = "its end is tried again in the background; `towline gc` does it here"
@@ -57,7 +57,9 @@ def _retry_releases(out: Out, towline: Towline) -> None:
             in_background(towline, run.id).returncode = 0  # it outlives us; no warning is needed
         except DriverNotStarted as error:
             then = f"`towline gc` ends it; {error.message}"
-        out.warn(f"the instance of run {run.name} is not proven gone and may still bill", then)
+        rows = towline.store.ledger(run.id)
+        what = "the instance" if any(row.gone_at is None for row in rows) else "what was left"
+        out.warn(f"{what} of run {run.name} is not proven gone and may still bill", then)
 
 
 def sweep(out: Out, towline: Towline) -> None:

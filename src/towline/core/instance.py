@@ -201,6 +201,8 @@ class Features:
     server_ttl: bool = False  # the provider itself ends the instance after Order.lifetime_s
     powered_off_bills: bool | None = None  # None: not known
     spot: bool = False
+    #: kinds of what an account may hold for us beside instances, see `Leftover`; None: not known
+    leftovers: tuple[str, ...] | None = None
     password_login: bool = False  # a password must be set at create; connect switches it off
     boot_s: float = 180.0  # from create to SSH, usually, where the offer does not say
 

@@ -35,8 +35,7 @@ class LogKeeper:
         self._part: LogPart | None = None  # the newest that is not recorded yet
         self._progress: list[Progress] = []
         fact = ctx.facts().get("log") or {"offset": 0, "size_bytes": 0}
-        self._writing = lambda: writing(ctx.files.log)
-        with self._writing():
+        with writing(self._ctx.files.log):
             self._file = _open_log(ctx, fact)
         self.offset: int = fact["offset"]  # as far as it is recorded
         self._mark: list[int] | None = fact.get("mark")
@@ -48,7 +47,7 @@ class LogKeeper:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        with self._writing():
+        with writing(self._ctx.files.log):
             self._file.close()
 
     def wish(self) -> dict[str, Any]:
@@ -96,7 +95,7 @@ class LogKeeper:
         if part is None:
             return
         self._recorded_at = self._ctx.clock.monotonic()
-        with self._writing():
+        with writing(self._ctx.files.log):
             self._file.flush()
             self._note_time(self._file.tell())
         fact = {
@@ -109,7 +108,7 @@ class LogKeeper:
         self._part, self._progress, self.offset = None, [], part.offset
 
     def _keep(self, part: LogPart) -> None:
-        with self._writing():
+        with writing(self._ctx.files.log):
             self._file.write(part.clean)
         self._progress += part.progress
         self._part = part

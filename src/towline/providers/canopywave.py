@@ -55,11 +55,13 @@ class CanopyWave(Driver):
     """One CanopyWave account."""
 
     name = "canopywave"
+    PLACE = ("base_url", "project")
     FEATURES = Features(
         host_key_grade="B",
         powered_off_bills=None,
         console_url=CONSOLE,
         password_login=True,
+        leftovers=("key", "address"),
         boot_s=240.0,
     )
 

@@ -72,6 +72,7 @@ class DigitalOcean(Driver):
         containers=False,
         powered_off_bills=True,
         console_url="https://cloud.digitalocean.com/gpus",
+        leftovers=("key", "tag"),
         boot_s=180.0,
     )
 
@@ -191,6 +192,12 @@ class DigitalOcean(Driver):
     async def check(self) -> list[Finding]:
         """Ask for offers, and whether the account may create; see the port."""
         return [*await super().check(), await self._standing()]
+
+    async def account_id(self) -> str | None:
+        """The team's id; see the port."""
+        account = need(await self._api.get("/v2/account"), "account")
+        team = (account.get("team") or {}).get("uuid")
+        return None if team is None else str(team)
 
     async def _standing(self) -> Finding:
         try:

@@ -19,6 +19,7 @@ InstanceInitiatedShutdownBehavior, and that the usual image's cloud-init install
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -36,6 +37,7 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
+from towline.core.renter import Renter
 from towline.core.task import Resources
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of
@@ -83,6 +85,7 @@ class Ec2(Driver):
         powered_off_bills=False,  # switched off is terminated
         spot=True,
         console_url="https://console.aws.amazon.com/ec2/home#Instances:",
+        leftovers=("key", "group", "volume"),
         boot_s=120.0,
     )
     SETTINGS = ("prices", "subnet", "profile", "image_owner")
@@ -93,6 +96,16 @@ class Ec2(Driver):
         self._market = Market(self._aws, account)
         self._launcher = Launcher(self._aws, account)
         self._ended: set[str] = set()  # by this process, whatever AWS says of the reason
+
+    def renter(self) -> Renter:
+        """Which account and region this is; see the port."""
+        known = super().renter()
+        return dataclasses.replace(known, place={**known.place, "region": self._aws.region})
+
+    async def account_id(self) -> str | None:
+        """The number of the account; see the port. Every key may ask for it."""
+        answer = await self._aws.read("get_caller_identity", service="sts")
+        return str(need(answer, "Account"))
 
     async def _all_offers(self) -> list[Offer]:
         return await self._market.offers(DISK_GB)

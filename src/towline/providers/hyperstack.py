@@ -83,6 +83,7 @@ class Hyperstack(Driver):
         tags=True,
         powered_off_bills=True,
         console_url="https://console.hyperstack.cloud/virtual-machines",
+        leftovers=("key",),
         boot_s=240.0,
     )
     SETTINGS = ("environment",)

@@ -60,6 +60,7 @@ class LambdaCloud(Driver):
         tags=True,
         powered_off_bills=None,  # there is no such state
         console_url="https://cloud.lambda.ai/instances",
+        leftovers=("key",),
         boot_s=240.0,
     )
 

@@ -31,6 +31,7 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
+from towline.core.renter import Renter
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import user_data
@@ -81,7 +82,12 @@ class OpenStack(Driver):
 
     name = "openstack"
     FEATURES = Features(
-        host_key_grade="A", user_data=True, tags=True, powered_off_bills=True, boot_s=180.0
+        host_key_grade="A",
+        user_data=True,
+        tags=True,
+        powered_off_bills=True,
+        leftovers=("key", "group", "address"),
+        boot_s=180.0,
     )
     SETTINGS = ("cloud", "prices", "gpus", "network", "external_network", "floating_ip")
 
@@ -92,6 +98,16 @@ class OpenStack(Driver):
         free = self.features.free or self._catalog.has_free
         self.features = dataclasses.replace(self.features, free=free)
         self._network = Network(self._api, account)
+
+    def renter(self) -> Renter:
+        """Which cloud and region this is; see the port. Its project is the account."""
+        known = super().renter()
+        place = {"base_url": self._api.keystone, "region": self._api.region or ""}
+        return dataclasses.replace(known, place={k: v for k, v in place.items() if v})
+
+    async def account_id(self) -> str | None:
+        """The id of the project; see the port."""
+        return await self._api.project()
 
     async def check(self) -> list[Finding]:
         """Look for project, services, flavors, quota, image and networks; see the port."""

@@ -66,6 +66,11 @@ class OpenStackApi:
         """The region's name; None where the cloud has only one, without a name."""
         return self._cloud.get_region_name() or None
 
+    @property
+    def keystone(self) -> str:
+        """Where one logs in."""
+        return str(self._cloud.config.get("auth", {}).get("auth_url") or "").rstrip("/")
+
     async def get(self, service: str, path: str, *, version: str | None = None) -> Any:
         """Read something; the answer's JSON. Repeated after a passing failure.
 

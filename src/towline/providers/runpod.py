@@ -98,6 +98,7 @@ class RunPod(Driver):
         containers=False,  # a pod is one, and can't run another
         powered_off_bills=True,
         console_url="https://console.runpod.io/pods",
+        leftovers=(),
         boot_s=180.0,
     )
     SETTINGS = ("cloud", "min_cuda")  # which hosts; "12.4": the least CUDA of their driver

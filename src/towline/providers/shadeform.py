@@ -73,6 +73,7 @@ class Shadeform(Driver):
         spot=True,
         powered_off_bills=None,  # there is no such state
         console_url="https://platform.shadeform.ai/instances",
+        leftovers=("key",),
         boot_s=600.0,
     )
     SETTINGS = ("cloud",)  # of the clouds that it brokers, the only one to use

@@ -100,6 +100,7 @@ class Vast(Driver):
         powered_off_bills=True,  # the disk
         spot=True,
         console_url="https://cloud.vast.ai/instances/",
+        leftovers=(),
         boot_s=180.0,  # "1-5 minutes depending on the Docker image size"
     )
 
@@ -214,6 +215,10 @@ class Vast(Driver):
         if number is not None:
             await self._pace.turn("destroy")
             await end(self.get, instance_id, self._api.remove(f"/api/v0/instances/{number}/"))
+
+    async def account_id(self) -> str | None:
+        """The user's number; see the port."""
+        return str(need(await self._api.get("/api/v0/users/current/"), "id"))
 
     async def check(self) -> list[Finding]:
         """Ask for offers, and for the account's credit; see the port."""

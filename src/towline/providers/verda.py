@@ -87,6 +87,7 @@ class Verda(Driver):
         spot=True,
         powered_off_bills=None,
         console_url="https://console.verda.com",
+        leftovers=("key", "script", "volume"),
         boot_s=240.0,
     )
     SSH_USER = "root"

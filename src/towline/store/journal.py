@@ -20,6 +20,7 @@ from typing import Any
 
 from towline.core.instance import InstanceId, Offer, RunId
 from towline.core.redact import Redactor
+from towline.core.renter import Renter
 from towline.core.run import Attempt, Outcome, RunRecord, RunState, StepName, Wish
 from towline.errors import JournalBusy, JournalUnusable, LeaseHeld, LeaseLost, RunNotFound
 from towline.ports import Clock
@@ -55,6 +56,9 @@ class LedgerRow:
     price_usd_per_h: float
     gone_at: float | None
     proof: str | None
+    renter: Renter | None = None  # None: an older towline rented it, or nobody had to
+    seen_at: float | None = None  # when the provider first showed it
+    tick: float | None = None  # this machine's monotonic time at intent, then at create's answer
 
 
 class Store:
@@ -386,7 +390,7 @@ class Journal:
             )
             self._event("run_ended", {"state": str(state)})
 
-    def intend(self, provider: str, tag: str, offer: Offer) -> int:
+    def intend(self, provider: str, tag: str, offer: Offer, renter: Renter | None = None) -> int:
         """Commit the intent to rent, before the provider is asked (rule 1); returns its number."""
         with self._guarded():
             row = self._db.row(
@@ -396,7 +400,7 @@ class Journal:
             number: int = row["n"] if row else 1
             self._db.write(
                 "INSERT INTO instances (run_id, number, provider, tag, offer_json, intent_at,"
-                " price_usd_per_h) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                " price_usd_per_h, renter_json, tick) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 self.run_id,
                 number,
                 provider,
@@ -404,18 +408,42 @@ class Journal:
                 self._text(_offer_json(offer)),
                 self._clock.now(),
                 offer.hour_usd,
+                None if renter is None else self._text(renter.data()),
+                self._clock.monotonic(),
             )
         return number
+
+    def renter(self, before: Renter, now: Renter) -> None:
+        """Record that an account which rented for this run has another key now."""
+        with self._guarded():
+            self._db.write(
+                "UPDATE instances SET renter_json = ? WHERE run_id = ? AND renter_json = ?",
+                self._text(now.data()),
+                self.run_id,
+                self._text(before.data()),
+            )
 
     def rented(self, number: int, instance_id: InstanceId, started_at: float, price: float) -> None:
         """Record what the provider made of an intent."""
         with self._guarded():
             self._db.write(
-                "UPDATE instances SET instance_id = ?, created_at = ?, price_usd_per_h = ?"
+                "UPDATE instances SET instance_id = ?, created_at = ?, price_usd_per_h = ?, tick = ?"
                 " WHERE run_id = ? AND number = ?",
                 instance_id,
                 started_at,
                 price,
+                self._clock.monotonic(),
+                self.run_id,
+                number,
+            )
+
+    def seen(self, number: int) -> None:
+        """Record that the provider shows an instance; the first time counts."""
+        with self._guarded():
+            self._db.write(
+                "UPDATE instances SET seen_at = coalesce(seen_at, ?)"
+                " WHERE run_id = ? AND number = ?",
+                self._clock.now(),
                 self.run_id,
                 number,
             )
@@ -501,4 +529,7 @@ def _ledger_row(row: sqlite3.Row) -> LedgerRow:
         price_usd_per_h=row["price_usd_per_h"],
         gone_at=row["gone_at"],
         proof=row["proof"],
+        renter=Renter(**json.loads(row["renter_json"])) if row["renter_json"] else None,
+        seen_at=row["seen_at"],
+        tick=row["tick"],
     )
