@@ -23,10 +23,12 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import user_data
+from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
-from towline.providers.parts import need, number, numeral, rows, segment
+from towline.providers.pages import require_end
+from towline.providers.parts import ident, label, need, number, numeral, rows, segment, text
 from towline.providers.times import utc_seconds
 
 IMAGE = "Ubuntu 22.04 LTS x64"
@@ -89,7 +91,7 @@ class Vultr(Driver):
             "user_data": base64.b64encode(user_data(order).encode()).decode(),
         }
         row = need(await self.api.send("POST", "/instances", body), "instance")
-        return self.made(str(need(row, "id")), offer, order, utc_seconds(row.get("date_created")))
+        return self.made(ident(row, "id"), offer, order, utc_seconds(row.get("date_created")))
 
     async def _image(self) -> int:
         image = self.account.text("image", IMAGE)
@@ -115,22 +117,23 @@ class Vultr(Driver):
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries a tag, from every page."""
-        return tagged(self._instance(row) for row in await self._rows("/instances"))
+        found = await self._rows("/instances")
+        return [self._instance(row) for row in found if parse_tag(label(row, "label"))]
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """Destroy an instance, and its disk with it."""
         if part := segment(instance_id):
-            await self.api.remove(f"/instances/{part}")
+            await end(self.get, instance_id, self.api.remove(f"/instances/{part}"))
 
     async def leftovers(self, memos: object) -> list[Leftover]:
         """List the keys that carry a tag."""
         del memos  # every key is found by its name
-        keys = [row for row in await self._rows("/ssh-keys") if parse_tag(str(row.get("name")))]
+        keys = [row for row in await self._rows("/ssh-keys") if parse_tag(label(row, "name"))]
         return [
             Leftover(
                 provider=self.name,
                 kind="key",
-                id=str(need(row, "id")),
+                id=ident(row, "id"),
                 tag=row["name"],
                 since=utc_seconds(row.get("date_created")),
             )
@@ -143,20 +146,20 @@ class Vultr(Driver):
             await self.api.remove(f"/ssh-keys/{part}")
 
     def _instance(self, row: dict[str, Any]) -> Instance:
-        found = InstanceId(str(need(row, "id")))
-        words = [str(row.get(word)).lower() for word in WORDS]
+        found = InstanceId(ident(row, "id"))
+        words = [text(row, word).lower() for word in WORDS]
         status = status_of(words[0], STATUS)
         if status is InstanceStatus.ACTIVE and words[1] == "stopped":  # as it is while it installs
             status = InstanceStatus.DEAD if words[2] == "ok" else InstanceStatus.BUILDING
-        host = str(row.get("main_ip") or "0.0.0.0")
+        host = text(row, "main_ip") or "0.0.0.0"
         return Instance(
             id=found,
             provider=self.name,
-            tag=str(row.get("label")),
+            tag=label(row, "label"),
             status=status,
             address=None if host == "0.0.0.0" else self.address(host),
             started_at=utc_seconds(row.get("date_created")),
-            type=str(row.get("plan")),
+            type=text(row, "plan"),
             detail=" ".join(words) if status is InstanceStatus.DEAD else "",
         )
 
@@ -167,6 +170,7 @@ class Vultr(Driver):
             found += rows(need(answer, path[1:].replace("-", "_")))
             after = need(answer, "meta", "links", "next")
             if not after:
+                require_end(answer, len(found))
                 return found
             if after == params.get("cursor"):
                 raise errors.ProviderReplyError(f"Vultr gave one page of {path} twice")

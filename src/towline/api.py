@@ -11,20 +11,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from towline import errors, planning, receipt, recover, runner, starting, taskfile, visit
+from towline import errors, planning, receipt, recover, runner, starting, visit
 from towline.accounts import Accounts
 from towline.clock import RealClock
 from towline.context import Context
-from towline.core.instance import Offer, RunId
+from towline.core.instance import RunId
 from towline.core.offers import Outlook
 from towline.core.redact import Redactor
 from towline.core.run import RunRecord, RunState, StepName, Wish, done_steps
 from towline.core.task import TaskSpec
 from towline.home import Home, RunFiles, load_config
 from towline.line import Line
+from towline.market import Market
 from towline.ports import Provider
-from towline.starting import Checked, provider_names, secrets_of
-from towline.store.journal import Event, LedgerRow, Store
+from towline.starting import Checked, provider_names, secrets_of, stored_task
+from towline.store.journal import Event, Journal, LedgerRow, Store
 
 _POLL_S = 0.1
 #: between two drivers of a run, the one that detaches and the one that takes over, nobody drives
@@ -59,7 +60,7 @@ class Towline:
         """The providers that a task may rent from; see `starting.provider_names`."""
         return provider_names(task, self.accounts.names)
 
-    async def quote(self, task: TaskSpec, outlook: Outlook | None = None) -> list[Offer]:
+    async def quote(self, task: TaskSpec, outlook: Outlook | None = None) -> Market:
         """Offers for the task, the best first; see `Accounts.quote`."""
         return await self.accounts.quote(self.provider_names(task), task.resources, outlook)
 
@@ -105,12 +106,17 @@ class Towline:
         from towline.ssh.client import SshDialer  # noqa: PLC0415 - 0.3 s
 
         checked = self.check(task, base)
-        offers = await self.quote(task, Outlook(upload_bytes=checked.size_bytes))
+        market = await self.quote(task, Outlook(upload_bytes=checked.size_bytes))
+        offers = market.offers
         address = offers[0].address
         way = await planning.uplink(uplink_bytes_per_s, address, SshDialer(), self.clock)
         features = self.provider(offers[0].provider).features
         found = await planning.plan(task, checked.scans, offers, features, way)
-        return {**found, "dataset": checked.dataset.data() if checked.dataset else None}
+        return {
+            **found,
+            **market.gaps(),
+            "dataset": checked.dataset.data() if checked.dataset else None,
+        }
 
     def create(
         self, task: TaskSpec, base: Path, checked: Checked, results_root: Path | None = None
@@ -144,11 +150,11 @@ class Towline:
             raise
         return await runner.drive(ctx)
 
-    def _context(self, run: RunRecord, journal: Any) -> Context:
+    def _context(self, run: RunRecord, journal: Journal) -> Context:
         from towline.ssh.client import SshDialer, new_key_pair  # noqa: PLC0415 - 0.3 s
 
-        task = taskfile.validate(run.task["spec"], where=f"the stored task of run {run.name}")
-        done = done_steps(self.store.attempts(run.id))
+        attempts = self.store.attempts(run.id)
+        task, done = stored_task(run, attempts, journal), done_steps(attempts)
         needs_secrets = run.wish is not Wish.ABORT and StepName.FOLLOW not in done
         return Context(
             run=run,
@@ -186,7 +192,7 @@ class Towline:
     async def retry_releases(self) -> list[tuple[RunRecord, errors.TowlineError]]:
         """Take up every run of which only the proof of its end is missing; those still open."""
         still_open = []
-        for run in recover.unreleased(self.store):
+        for run in recover.unreleased(self.store, self.clock):
             try:
                 await self.drive(run.id)
             except errors.LeaseHeld:
@@ -202,10 +208,15 @@ class Towline:
         found["failed"] += [
             _open_row(row) | {"error": error.message, "hint": error.hint}
             for run, error in unproven
-            for row in self.store.ledger(run.id)
-            if row.gone_at is None
+            if not isinstance(error, errors.OtherAccount)  # the sweep tells it by account
+            for row in self._unproven(run)
         ]
         return found
+
+    def _unproven(self, run: RunRecord) -> list[LedgerRow]:
+        """Rows that wait for proof; where all have it, the newest stands for what lies beside."""
+        rows = self.store.ledger(run.id)
+        return [row for row in rows if row.gone_at is None] or rows[-1:]
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -245,8 +256,14 @@ class Towline:
             if self.store.driver(run_id) is not None:
                 seen = self.clock.monotonic()
                 return False
-            ended = self.store.run(run_id).state is not RunState.ACTIVE
-            return ended or self.clock.monotonic() - seen >= HANDOVER_S
+            if self.store.run(run_id).state is not RunState.ACTIVE:
+                return True
+            if self.clock.monotonic() - seen < HANDOVER_S:
+                return False
+            if self.store.is_held_up():  # the driver waits, like us
+                seen = self.clock.monotonic()
+                return False
+            return True
 
         return is_over
 
@@ -295,11 +312,12 @@ def exit_code(run: RunRecord, *, has_model: bool) -> int:
 
 
 def _open_row(row: LedgerRow) -> dict[str, Any]:
-    """An instance that the ledger has no proof for, as `gc` shows it."""
+    """What the ledger has no proof for, as `gc` shows it: an instance, or what it has left."""
+    is_gone = row.gone_at is not None
     return {
         "provider": row.provider,
-        "kind": "instance",
-        "id": row.instance_id,
+        "kind": "leftover" if is_gone else "instance",
+        "id": None if is_gone else row.instance_id,
         "tag": row.tag,
         "since": row.created_at,
         "price_usd_per_hour": row.price_usd_per_h,

@@ -20,6 +20,7 @@ from towline.core.manifest import shown
 from towline.core.run import StepName
 from towline.core.units import size_text
 from towline.line import Line
+from towline.transfer.fetch import fetch
 from towline.transfer.meter import TransferProgress
 
 FOLDER = "checkpoints"
@@ -96,15 +97,15 @@ async def _bring(ctx: Context, line: Line, one: Artifact, kind: str) -> bool:
     staging = folder / f".incoming-{kind}"
     epoch = (ctx.facts().get("progress") or {}).get("epoch")
     try:
-        _done, hashes = await collect.fetch(line, one.files, staging, _unseen)
-        if len(hashes) < len(one.files) or collect.check_at_home(one, staging).damaged:
+        fetched = await fetch(line, one.files, staging, _unseen, as_read=False)
+        if len(fetched.sha256) < len(one.files):
+            return False  # it kept changing, or went
+        if (await asyncio.to_thread(collect.check_at_home, one, staging)).damaged:
             return False
         records = _records(ctx)
         target = folder / home_name(one, kind, records)
         old = records.get(kind)
         _put(staging / (one.path if one.base is None else one.base), target)
-    except errors.ChecksumMismatch:
-        return False  # it kept changing
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     at = ctx.clock.now()

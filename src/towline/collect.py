@@ -1,4 +1,4 @@
-"""Find what a training wrote on its instance, and bring files of it home, each proven by its hash.
+"""Find what a training wrote on its instance, and which of it is the model.
 
 Shared by the step `gather`, by checkpoints while training, and by `towline fetch`, which looks at a
 live instance.
@@ -6,31 +6,34 @@ live instance.
 
 from __future__ import annotations
 
+import asyncio
+import itertools
+import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from towline.core.artifact import Artifact, FoundFile, Search, search
 from towline.core.formats import looseness, missing_shards
-from towline.core.manifest import shown
+from towline.core.sieve import sieve
 from towline.core.units import count_text
-from towline.errors import CommandFailed
 from towline.line import Line
-from towline.onboard import integrity
-from towline.transfer.download import RemoteFile, download
-from towline.transfer.meter import TransferProgress, TransferResult
+from towline.onboard import codecs, integrity, wire
+from towline.transfer.listing import Listing
 
 #: the first look at what still moves is short: most trainings have long ended their last save
 _FIRST_LOOK_S = 0.1
 _LOOK_S = 0.7
 _MOST_LOOKS = 300
+_MOST_SURVEYS = 5
 #: a file that is held open and does not change for so many looks is taken as it is
 _STILL_LOOKS = 8
 #: candidates that are looked into at a time
 _BATCH = 40
 _MOST_FILES = 400  # of one candidate
+_GLOB = re.compile(r"[*?\[]")
 _CONFIG = re.compile(r"(^|/)(adapter_)?config\.json$|\.index(\.json)?$")
 #: clocks of file systems lag behind
 _SLACK_S = 2.0
@@ -57,9 +60,10 @@ class Check:
 class Found:
     """What was found on the instance, and what of it was looked into."""
 
-    files: list[FoundFile]
+    listing: Listing  # all files, or those that an explicit name may mean
     search: Search
     checks: dict[str, Check]
+    unread: list[str]  # candidates that can't be read
 
     @property
     def model(self) -> Artifact | None:
@@ -74,6 +78,11 @@ class Found:
         before = ranked if model is None else ranked[: ranked.index(model)]
         return [one for one in before if self._is_damaged(one)]
 
+    @property
+    def unread_before(self) -> list[str]:
+        """Candidates that would come before the model, if they could be read."""
+        return [one.path for one in self.damaged if one.path in self.unread]
+
     def rows(self, limit: int) -> list[dict[str, Any]]:
         """Lines of the receipt; `check` is null for what was not looked into."""
         rows = self.search.rows(limit)
@@ -87,44 +96,58 @@ class Found:
 
 
 async def survey(
-    line: Line, started_at: float, *, settle_s: float = 0.0, hints: bool = False
-) -> list[FoundFile]:
-    """List the files written since the training started.
+    line: Line, started_at: float, explicit: str | None = None, *, hints: bool = False
+) -> Listing:
+    """List the files written since the training started, all of them.
 
     What was uploaded is older, or lies in the dataset, which is not looked at.
-
-    Raises:
-        CommandFailed: The instance lists what can't lie there.
 
     Args:
         line: To the instance.
         started_at: The instance's own time of the start, in UTC seconds.
-        settle_s: Look twice, so many seconds apart: FoundFile.moving says what changed.
+        explicit: A path or glob: only what it may mean is looked for, by its name.
         hints: Read what trainers' own files say of their best checkpoint.
+
+    Raises:
+        TransferError: The list is not whole.
+        CommandFailed: The instance lists what can't lie there.
     """
     layout = line.layout
-    request = {"roots": [layout.output, layout.code], "settle_s": settle_s, "hints": hints}
-    answer = await line.call("survey", request)
-    since_ns = int(started_at * 1e9)
-    found = []
-    for row in answer["files"]:
-        path = f"{row['root']}/{row['path']}".removeprefix(layout.root + "/")
-        if not _is_plain(path):
-            raise CommandFailed(f"the instance lists {shown(path)}, which leads out of the run")
-        if row["mtime_ns"] >= since_ns or path.startswith("output/"):
-            found.append(
-                FoundFile(
-                    path=path, size_bytes=row["size"], mode=row["mode"], mtime_ns=row["mtime_ns"],
-                    moving=row.get("moving", False), says=row.get("says", ""),
-                )
-            )  # fmt: skip
-    return found
+    request = {"roots": [layout.output, layout.code], "hints": hints, "codecs": codecs.available()}
+    if explicit is not None:
+        request |= _by_name(layout.root, explicit)
+
+    async def once() -> Listing:
+        listing = Listing(int(started_at * 1e9))
+        async with line.talk("survey", request) as talk:
+            async for kind, payload in talk.frames():
+                if kind == wire.ROWS:
+                    listing.add(payload)
+            result = json.loads(payload)
+        await asyncio.to_thread(listing.close, result)
+        return listing
+
+    return await line.persist(once)
 
 
-def _is_plain(path: str) -> bool:
-    """Whether a path stays below the output folder or the working folder, here as there."""
-    parts = path.split("/")
-    return parts[0] in ("output", "code") and not {"", ".", ".."} & set(parts)
+def _by_name(root: str, explicit: str) -> dict[str, list[str]]:
+    """Where a path or glob leads, below the run's folder or the command's working folder."""
+    parts = explicit.removeprefix("./").rstrip("/").split("/")
+    fixed = list(itertools.takewhile(lambda part: not _GLOB.search(part), parts))
+    if {"", ".", ".."} & set(fixed):
+        return {"roots": []}  # it leads nowhere in the run's folder
+    if not fixed:
+        return {"roots": [f"{root}/output", f"{root}/code"]}
+    tops = [fixed] if fixed[0] in ("output", "code") else []
+    tops.append(["code", *fixed])
+    paths = ["/".join([root, *top]) for top in tops]
+    if len(fixed) < len(parts):
+        return {"roots": paths}
+    return {
+        "roots": paths,  # it may be a folder
+        "names": paths,
+        "flat": [path.rpartition("/")[0] for path in paths],  # or one of several that are one model
+    }
 
 
 async def find(
@@ -138,53 +161,93 @@ async def find(
     Args:
         line: To the instance.
         started_at: The instance's own time of the start, in UTC seconds.
-        explicit: The task's `artifacts.model`.
+        explicit: The task's `artifacts.model`: it is looked for by its name, and nothing else is.
         waiting: Told the path of a candidate that is still written to; without it nothing is
             waited for.
     """
     since_ns = int((started_at - _SLACK_S) * 1e9)
-    files = await survey(line, started_at, settle_s=_FIRST_LOOK_S, hints=True)
-    found = search(files, explicit, since_ns=since_ns)
-    still = 0
-    for _look in range(_MOST_LOOKS if waiting else 0):
+    surveys = 0
+    while True:
+        surveys += 1
+        listing = await survey(line, started_at, explicit, hints=True)
+        files = await asyncio.to_thread(sieve, listing, explicit)
+        found = await asyncio.to_thread(search, files, explicit, since_ns=since_ns)
+        found, waited = await _settle(line, found, waiting)
+        moving = any(one.moving for one in found.ranked[:_BATCH])
+        if not waited or moving or surveys >= _MOST_SURVEYS:
+            break  # else once more: what was saved meanwhile may have made new files
+    found, checks, unread = await _look_into(line, found, any_text=explicit is not None)
+    return Found(listing=listing, search=found, checks=checks, unread=unread)
+
+
+async def _settle(
+    line: Line, found: Search, waiting: Callable[[str], None] | None
+) -> tuple[Search, bool]:
+    """See which of the best candidates still move, and wait for them; says whether it waited."""
+    found = await _look(line, found, _FIRST_LOOK_S)
+    waited, still = False, 0
+    for _look_again in range(_MOST_LOOKS if waiting else 0):
         moving = [one for one in found.ranked[:_BATCH] if one.moving and not _is_text(one)]
         if waiting is None or not moving or still >= _STILL_LOOKS:
             break
         waiting(moving[0].path)
-        before = _figures(found)
-        files = await survey(line, started_at, settle_s=_LOOK_S, hints=True)
-        found = search(files, explicit, since_ns=since_ns)
+        waited, before = True, _figures(found)
+        found = await _look(line, found, _LOOK_S)
         still = still + 1 if _figures(found) == before else 0
-    found, checks = await _look_into(line, found, any_text=explicit is not None)
-    return Found(files=files, search=found, checks=checks)
+    return found, waited
+
+
+async def _look(line: Line, found: Search, settle_s: float) -> Search:
+    """The same candidates, the best with their figures of now; what went is left out."""
+    root = line.layout.root
+    first = found.ranked[:_BATCH]
+    paths = [f"{root}/{file.path}" for one in first for file in one.files[:_MOST_FILES]]
+    answer = (await line.call("look", {"paths": paths, "settle_s": settle_s}))["files"]
+
+    def fresh(file: FoundFile) -> FoundFile:
+        size, mtime_ns, moving = answer[f"{root}/{file.path}"]
+        return replace(file, size_bytes=size, mtime_ns=mtime_ns, moving=moving)
+
+    there = [
+        replace(one, files=tuple(map(fresh, one.files[:_MOST_FILES])) + one.files[_MOST_FILES:])
+        for one in first
+        if all(f"{root}/{file.path}" in answer for file in one.files[:_MOST_FILES])
+    ]
+    return replace(found, ranked=there + found.ranked[_BATCH:])
 
 
 def _figures(found: Search) -> list[tuple[str, int, int]]:
-    return [(one.path, one.size_bytes, one.mtime_ns) for one in found.ranked]
+    return [(one.path, one.size_bytes, one.mtime_ns) for one in found.ranked[:_BATCH]]
 
 
 async def _look_into(
     line: Line, found: Search, *, any_text: bool
-) -> tuple[Search, dict[str, Check]]:
-    """Check candidates, the best first, until one is whole; leave out what was uploaded."""
+) -> tuple[Search, dict[str, Check], list[str]]:
+    """Check candidates, the best first, until one is whole; leave out what was uploaded.
+
+    Returns:
+        What is left, the checks by path, and the paths of candidates that can't be read.
+    """
     checks: dict[str, Check] = {}
+    unread: list[str] = []
     while True:
         batch = [one for one in found.ranked if one.path not in checks][:_BATCH]
         if not batch:
-            return found, checks
-        reasons = await _examine(line, batch, checks)
+            return found, checks, unread
+        reasons, more = await _examine(line, batch, checks)
+        unread += more
         found = found.without(reasons)
         if not any_text:
             texts = [one.path for one in batch if _is_text(one)]
             found = found.dropping([p for p in texts if checks[p].format not in integrity.BOOSTERS])
         if any(one.path in checks and not checks[one.path].damaged for one in found.ranked):
-            return found, checks
+            return found, checks, unread
 
 
 async def _examine(
     line: Line, batch: Sequence[Artifact], checks: dict[str, Check]
-) -> dict[str, str]:
-    """Look into some candidates; returns those that are none, with the reason."""
+) -> tuple[dict[str, str], list[str]]:
+    """Look into some candidates; returns those that are none, with the reason, and the unread."""
     root = line.layout.root
     paths = {one.path: [f"{root}/{path}" for path in _to_check(one)] for one in batch}
     asked = sorted({path for own in paths.values() for path in own})
@@ -197,7 +260,8 @@ async def _examine(
         if weights and all(path in answer["uploaded"] for path in weights):
             origin = answer["uploaded"][weights[0]]
             reasons[one.path] = f"it came with the upload ({origin})"
-    return reasons
+    unread = set(answer["unread"])
+    return reasons, [one.path for one in batch if unread & set(paths[one.path])]
 
 
 async def look_at(line: Line, one: Artifact) -> Check:
@@ -242,37 +306,3 @@ def check_at_home(one: Artifact, folder: Path) -> Check:
         except OSError as error:
             said.append([integrity.DAMAGED, "", f"it can't be read: {error.strerror}"])
     return _together(one, said)
-
-
-async def fetch(
-    line: Line,
-    files: Sequence[FoundFile],
-    into: Path,
-    report: Callable[[TransferProgress], None],
-) -> tuple[TransferResult, dict[str, str]]:
-    """Download files to the same relative paths below ``into``.
-
-    Returns:
-        What was moved, and the SHA-256 of each file by its path. A temporary file that went
-        meanwhile is in neither.
-
-    Raises:
-        ChecksumMismatch: A file kept arriving different from what the instance has.
-        LocalWriteError: This machine can't take it.
-    """
-    layout = line.layout
-    paths = [f"{layout.root}/{file.path}" for file in files]
-    hashes = (await line.call("digest", {"paths": paths}))["sha256"]
-    items = [
-        RemoteFile(
-            path=file.path,
-            size_bytes=file.size_bytes,
-            mode=file.mode,
-            mtime_ns=file.mtime_ns,
-            sha256=hashes[path],
-        )
-        for file, path in zip(files, paths, strict=True)
-        if hashes[path] is not None
-    ]
-    done = await download(line, layout.root, items, into, report)
-    return done, {item.path: item.sha256 for item in items} | done.changed

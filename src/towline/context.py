@@ -7,14 +7,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from towline import errors
+from towline import arming, errors
 from towline.bundle import onboard_pyz
 from towline.core.instance import Address, Instance, InstanceStatus, tag_for
 from towline.core.run import Attempt, Outcome, RunRecord, StepName
 from towline.core.task import TaskSpec
 from towline.core.units import seconds_text
-from towline.ending import is_absent, prove_gone
+from towline.ending import age_s, is_absent, prove_gone
 from towline.line import Line
+from towline.ownership import require_renter
 from towline.ports import Clock, Dialer, Provider
 from towline.project import Project
 from towline.transfer.meter import TransferProgress
@@ -46,6 +47,8 @@ class Context:
     redactor: Redactor
     secrets: dict[str, str]
     new_key_pair: Callable[[str], tuple[str, str]]
+    #: monotonic time before the instance was asked for, where this process has asked
+    rented_at: float | None = None
     _line: Line | None = None
     _boarded: bool = False
     _asked_at: float = 0.0
@@ -69,6 +72,26 @@ class Context:
         if name not in self._providers:
             self._providers[name] = self.provider_of(name)
         return self._providers[name]
+
+    async def provider_of_row(self, row: LedgerRow) -> Provider:
+        """The provider of a ledger's row, as the account that rented it.
+
+        Raises:
+            OtherAccount: The account at hand is another.
+            ReleaseUnconfirmed: The provider can't be asked at all: its key or a setting is missing.
+        """
+        try:
+            provider = self.provider_named(row.provider)
+        except (errors.CredentialsError, errors.SpecError) as error:
+            what = row.instance_id or f"the instance with tag {row.tag}"
+            message = f"{what} at {row.provider} may still bill, and can't be ended from here"
+            raise errors.ReleaseUnconfirmed(
+                f"{message}: {error.message}", hint=error.hint
+            ) from error
+        renewed = await require_renter(provider, row)
+        if renewed is not None and row.renter is not None:
+            self.journal.renter(row.renter, renewed)
+        return provider
 
     def tag(self) -> str:
         """The name that everything of the run carries at its providers."""
@@ -137,11 +160,8 @@ class Context:
     def open_line(self, address: Address) -> Line:
         """The line to the instance at this address; one and the same over all steps."""
         if self._line is None or self._line.address != address:
-            key = self.files.private_key
-            private_key = key.read_text() if key.exists() else None
-            self._line = Line(
-                self.dialer, address, private_key, self.run.id, self.run.epoch, self.clock
-            )
+            key = self.files.read_key()
+            self._line = Line(self.dialer, address, key, self.run.id, self.run.epoch, self.clock)
             self._line.on_break = self._on_break
             self._line.require_alive = self.require_alive
             self._boarded = False
@@ -160,37 +180,68 @@ class Context:
         return found
 
     async def line(self) -> Line:
-        """The line, usable at once: a driver that took over boards the instance first."""
+        """The line, usable at once: a driver that took over boards the instance first, and arms."""
         row = self.ledger_row()
         if row is None:
             raise errors.InvalidTransition("no instance to talk to")
         line = self.open_line(self.address())
         if not self._boarded:
             await line.persist(lambda: self.board(line))
+            try:
+                await self.arm(line)
+            except (errors.CommandFailed, errors.TransferError) as refused:  # the training goes on
+                self.note(f"WARNING: the guard there is not armed anew: {refused.message}")
         return line
+
+    async def arm(self, line: Line) -> str | None:
+        """Arm the guard, or give it its orders; how it comes back after a reboot.
+
+        Raises:
+            RemoteError: As Line.call.
+        """
+        row, limits = self.ledger_row(), self.task.limits
+        assert row is not None  # noqa: S101 - the line is to it
+        features = self.provider_named(row.provider).features
+        lived = arming.lived(
+            None if self.rented_at is None else self.clock.monotonic() - self.rented_at,
+            max(0.0, self.clock.now() - row.intent_at),
+            # one that was connected knows its age, unless an old towline has armed it
+            None if self.result(StepName.CONNECT) else limits.boot_timeout + limits.ssh_timeout,
+        )
+        comes_back = await arming.arm(line, limits, features, row.price_usd_per_h, lived)
+        if arming.is_all_ours(features):
+            self.journal.fact("guard", {"reboot": comes_back})
+        return comes_back
 
     async def require_alive(self) -> None:
         """Ask the provider, every few seconds at most, whether the instance still lives.
 
         Raises:
-            InstanceLost: It says that it does not. Silence of its API says nothing.
+            InstanceLost: It says that it does not. Silence of its API says nothing, nor does
+                absence while lists may be late, or the word of another account.
         """
         row = self.ledger_row()
         now = self.clock.monotonic()
         if row is None or row.instance_id is None or now - self._asked_at < _ALIVE_EVERY_S:
             return
         self._asked_at = now
-        provider = self.provider_named(row.provider)
         try:
+            provider = await self.provider_of_row(row)
             instance = await provider.get(row.instance_id)
-            if instance is None and not await is_absent(provider, row.instance_id):
-                return  # one stale answer is no death
-        except (errors.ProviderUnavailable, errors.ProviderReplyError, errors.RateLimited):
-            return
+            if instance is None and not await self._is_lost(provider, row):
+                return
+        except errors.TowlineError:
+            return  # a refusal, a missing key, another account: no word on the instance
         if instance is None or instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING):
             detail = (instance.detail or str(instance.status)) if instance else "it is gone"
             message = f"instance {row.instance_id} is lost; {provider.name} says: {detail}"
             raise errors.InstanceLost(message, hint=self._kept())
+
+    async def _is_lost(self, provider: Provider, row: LedgerRow) -> bool:
+        """Whether an instance that a read did not show is gone: one stale answer is no death."""
+        if age_s(row, self.clock) < provider.features.settle_s or row.instance_id is None:
+            return False
+        return await is_absent(provider, row.instance_id)
 
     def _kept(self) -> str:
         """What a lost instance leaves, and what to do with it."""
@@ -246,7 +297,7 @@ async def end_instance(ctx: Context, row: LedgerRow) -> str:
     Raises:
         ReleaseUnconfirmed: Not proven gone; it may still bill.
     """
-    proof = await prove_gone(ctx.provider_named(row.provider), row, ctx.clock)
+    proof = await prove_gone(await ctx.provider_of_row(row), row, ctx.clock)
     ctx.journal.gone(row.number, proof)
     return proof
 

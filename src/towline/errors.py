@@ -18,21 +18,32 @@
     |   + NotReady                      SSH did not answer within its limit
     |   + ConnectionLost                retryable and resumable: the line is taken up again
     |   + RemoteAuthError               never retried
+    |   |   + IdentityUnusable          exit 2   the user's key file can't be read
     |   + HostKeyUnknown, HostKeyMismatch   never retried
     |   + CommandFailed                 a command of ours failed on the instance
+    |   |   + NotStarted                the instance says that no training runs
     |   + Fenced                        exit 11  a newer driver owns the instance
     + TransferError                     exit 5
+    |   + RemoteUnreadable              resumable: the model may be in what can't be read
     |   + SourceChanged, RemoteDiskFull, ChecksumMismatch, LocalWriteError
     |   + RemoteDiskFilled              resumable: there was room when it began
     + EquipFailed                       exit 3   requirements do not install
     + TrainingFailed                    exit 3
     + ArtifactMissing                   exit 3
+    + LocalReadError                    exit 5   resumable: a file of this machine can't be read now
+    + DriverNotStarted                  exit 5   no background driver; the run can be resumed
     + StoreError
+    |   + JournalBusy                   exit 5   resumable: another program holds the journal
+    |   + JournalUnusable               exit 5   resumable: its disk is full, fails or is read-only
+    |   + JournalDamaged
     |   + RunNotFound                   exit 2
     |   + RunEnded                      exit 2
     |   + SchemaTooNew                  exit 2
     |   + LeaseHeld, LeaseLost          exit 11  another process drives the run
+    + DriverBug                         exit 1   a provider's driver broke; the others are asked
+    + RunHeld                           exit 5   trouble that is no end: the run can be taken up
     + ReleaseUnconfirmed                exit 6   an instance may still bill
+    |   + OtherAccount                  another account rented it than the one at hand
     InvalidTransition(RuntimeError)     exit 1   our bug: shown with a traceback
 
 Every error says what happened; ``hint`` says what to do next.
@@ -117,6 +128,12 @@ class RateLimited(ProviderError):
         self.retry_after_s = retry_after_s
 
 
+class DriverBug(TowlineError):
+    """A provider's driver raised what it may not."""
+
+    usual_hint = "please report it; the other accounts are not affected"
+
+
 class WrongMachine(ProviderError):
     """The instance is not what was offered."""
 
@@ -167,6 +184,12 @@ class RemoteAuthError(RemoteError):
     """The instance refused our key."""
 
 
+class IdentityUnusable(RemoteAuthError):
+    """The user's own key file can't be read here; the instance was not asked."""
+
+    exit_code = 2
+
+
 class HostKeyUnknown(RemoteError):
     """No key is known for this host, so it can't be told from a stranger's."""
 
@@ -179,6 +202,10 @@ class CommandFailed(RemoteError):
     """One of towline's own commands failed on the instance."""
 
     usual_hint = "try again; if it stays so, `towline doctor` and the run's events say more"
+
+
+class NotStarted(CommandFailed):
+    """The training could not be started: the instance itself says that none runs."""
 
 
 class Fenced(RemoteError):
@@ -221,8 +248,19 @@ class ChecksumMismatch(TransferError):
 
 
 class LocalWriteError(TransferError):
-    """Results cannot be written on this machine; they wait on the instance."""
+    """A file can't be written on this machine; what it would hold waits on the instance."""
 
+    usual_hint = "make room there, and check that it can be written; then `towline resume`"
+    resumable = True
+
+
+class RemoteUnreadable(TransferError):
+    """What can't be read on the instance may hold the model: nothing is ended."""
+
+    usual_hint = (
+        "nothing is ended: make it readable there (`towline ssh`, then chmod or chown), then"
+        " `towline resume`; `towline abort` discards it"
+    )
     resumable = True
 
 
@@ -244,8 +282,53 @@ class ArtifactMissing(TowlineError):
     exit_code = 3
 
 
+class LocalReadError(TowlineError):
+    """A file that the run needs can't be read on this machine now."""
+
+    exit_code = 5
+    usual_hint = "put it back, or make it readable; then `towline resume`"
+    resumable = True
+
+
+class DriverNotStarted(TowlineError):
+    """No background driver could be started; the run is active without one."""
+
+    exit_code = 5
+
+
 class StoreError(TowlineError):
     """The journal can't be used."""
+
+
+class JournalBusy(StoreError):
+    """Another program has held the journal's file for minutes."""
+
+    usual_hint = (
+        "close what has it open (a database browser, a backup); then `towline resume` goes on"
+        " with an active run"
+    )
+    exit_code = 5
+    resumable = True
+
+
+class JournalUnusable(StoreError):
+    """The journal's file can't be read or written now: a full or failing disk, or its mode."""
+
+    usual_hint = (
+        "free some disk space, and check that TOWLINE_HOME can be written; then `towline resume`"
+        " goes on with an active run"
+    )
+    exit_code = 5
+    resumable = True
+
+
+class JournalDamaged(StoreError):
+    """The journal's file is no whole journal."""
+
+    usual_hint = (
+        "put a backup of it back, or set TOWLINE_HOME elsewhere; look into the providers'"
+        " consoles: instances whose names begin with `towline-` may still bill"
+    )
 
 
 class RunNotFound(StoreError):
@@ -278,11 +361,22 @@ class LeaseLost(StoreError):
     exit_code = 11
 
 
+class RunHeld(TowlineError):
+    """Something failed once a training may run, and it was no word of its end: nothing is ended."""
+
+    exit_code = 5
+    resumable = True
+
+
 class ReleaseUnconfirmed(TowlineError):
     """An instance may still bill."""
 
     exit_code = 6
     resumable = True
+
+
+class OtherAccount(ReleaseUnconfirmed):
+    """Another account rented than the one at hand, which can say nothing of the instance."""
 
 
 class InvalidTransition(RuntimeError):

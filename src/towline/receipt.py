@@ -55,10 +55,12 @@ def receipt(store: Store, run: RunRecord, now: float) -> dict[str, Any]:
     training = facts.get("training") or {}
     transfers = delivered.get("transfers", []) + gathered.get("transfers", [])
     keys = ("direction", "files", "bytes", "sent_bytes", "seconds", "connections")
+    as_read = [path for one in transfers for path in one.get("as_read") or ()]
     return {
         "run": {"id": run.id, "name": run.name, "state": run.state},
         "steps": _steps(attempts, ledger, now),
         "transfers": [{key: one.get(key) for key in keys} for one in transfers],
+        "as_read": as_read,
         "model": _model(attempts) | _model_found(gathered, facts),
         "checkpoint": _checkpoint(facts),
         "instance": _receipt_instance(attempts, ledger),
@@ -151,11 +153,12 @@ def _cost(
     projected = spent if run.ended_at else None
     if eta_s is not None:
         projected = spent + price * eta_s / _S_PER_H
-    cap = (run.task["spec"].get("limits") or {}).get("max_cost")
+    limits = run.task["spec"].get("limits")
+    cap = limits.get("max_cost") if isinstance(limits, dict) else None
     return {
         "spent_usd": round(spent, 4),
         "projected_usd": None if projected is None else round(projected, 4),
-        "cap_usd": cap,
+        "cap_usd": cap if isinstance(cap, int | float) else None,  # another version's may differ
     }
 
 

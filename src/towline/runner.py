@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from towline import errors, receipt
 from towline.context import Context
@@ -22,6 +22,16 @@ _WATCH_EVERY_S = 0.3
 _RENEW_EVERY_S = LEASE_S / 4
 
 
+#: rule 8: once a training may run, these alone end it: the instance's own word, the provider's
+#: proof that it is gone, a limit. Before the start any error does: nothing is lost.
+_ENDS: dict[StepName, tuple[type[errors.TowlineError], ...]] = {
+    StepName.EXECUTE: (errors.NotStarted, errors.InstanceLost),
+    StepName.FOLLOW: (errors.TrainingFailed, errors.InstanceLost),
+    StepName.GATHER: (errors.ArtifactMissing, errors.InstanceLost),
+    StepName.RELEASE: (),
+}
+
+
 class _Wished(Exception):
     """The user's wish ended the step."""
 
@@ -31,7 +41,7 @@ async def drive(ctx: Context) -> RunRecord:
 
     Raises:
         TowlineError: With `resumable`, the run stays active and can be taken up again; the
-            instance stays up. Any other error of a step is recorded, what can be saved is brought
+            instance stays up. An error that ends the run is recorded, what can be saved is brought
             home, the instance is released, and the run ends as failed: it is not raised.
         LeaseLost: Another process drives the run now.
     """
@@ -49,7 +59,8 @@ async def drive(ctx: Context) -> RunRecord:
         return ctx.journal.run()
     finally:
         await ctx.hang_up()
-        ctx.journal.release_lease()
+        with contextlib.suppress(errors.StoreError):  # then it expires by itself
+            ctx.journal.release_lease()
 
 
 async def _take_step(ctx: Context, name: StepName) -> list[Exception]:
@@ -62,16 +73,14 @@ async def _take_step(ctx: Context, name: StepName) -> list[Exception]:
     except (errors.LeaseLost, errors.Fenced):
         raise  # nothing of ours counts any more
     except errors.TowlineError as error:
-        body = error_json(error, name)
-        if error.resumable or _would_lose_the_model(error, name):
-            ctx.journal.event("error", **body)
-            raise
-        ctx.journal.fail(body)
+        if not isinstance(error, _ENDS.get(name, errors.TowlineError)) or error.resumable:
+            _hold(ctx, name, error)
+        ctx.journal.fail(error_json(error, name))
         ctx.journal.finish(name, number, Outcome.FAILED, {"error": error.message})
     except Exception as bug:
-        if name in (StepName.GATHER, StepName.RELEASE):
-            raise  # the model is not safe, or nothing is left to try: the run stays active
-        # rule 6, money first: what can be saved is brought home and the instance is released
+        if name in _ENDS:
+            raise  # no bug of ours is a training's end: the run stays active
+        # rule 6, money first: nothing was started, so the instance is released
         message = f"towline failed inside: {bug!r}"
         ctx.journal.fail(
             {"kind": type(bug).__name__, "message": message, "hint": "please report this bug",
@@ -84,13 +93,29 @@ async def _take_step(ctx: Context, name: StepName) -> list[Exception]:
     return []
 
 
-def _would_lose_the_model(error: errors.TowlineError, name: StepName) -> bool:
-    """Whether to hold on: a failing way home is no reason to end the instance with the model.
+def _hold(ctx: Context, name: StepName, error: errors.TowlineError) -> NoReturn:
+    """Leave the run as it is, to be taken up again: what failed is no reason to end anything.
 
-    The guard there ends it after `gather_grace`, so that it does not bill for ever.
+    The guard on the instance ends it when nobody comes back, so that it does not bill for ever.
+
+    Raises:
+        TowlineError: The error itself, where it says that the run can be taken up.
+        ReleaseUnconfirmed: It may still bill.
+        RunHeld: Something goes on over there, or waits.
     """
-    lost = (errors.RemoteError, errors.TransferError)
-    return name is StepName.GATHER and isinstance(error, lost)
+    if not isinstance(error, errors.StoreError):  # which could not be written down either
+        ctx.journal.event("error", **error_json(error, name))
+    if error.resumable:
+        raise error
+    if name is StepName.RELEASE:
+        message = f"the instance is not proven gone and may still bill: {error.message}"
+        raise errors.ReleaseUnconfirmed(message, hint=error.hint) from error
+    goes_on = "the instance keeps what there is"
+    if name is not StepName.GATHER:
+        goes_on = "if a training runs, it goes on"
+    again = f"`towline resume {ctx.run.name}` takes the run up"
+    hint = f"{error.hint}; then {again}" if error.hint else again
+    raise errors.RunHeld(f"{error.message}; {goes_on}", hint=hint) from error
 
 
 async def _watched(ctx: Context, name: StepName) -> dict[str, Any]:
@@ -114,7 +139,11 @@ async def _watched(ctx: Context, name: StepName) -> dict[str, Any]:
 async def _look_then_act(ctx: Context, name: StepName) -> dict[str, Any]:
     step = STEPS[name]
     done = await step.look(ctx)
-    return await step.act(ctx) if done is None else done
+    if done is not None:
+        return done
+    if name is StepName.EXECUTE and (ctx.run.wish or ctx.run.error):
+        raise _Wished  # it was only to be known whether a training runs: none does
+    return await step.act(ctx)
 
 
 async def _watch(ctx: Context, name: StepName) -> None:

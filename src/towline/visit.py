@@ -23,10 +23,10 @@ async def line_to(
 
     Raises:
         RunEnded: The instance is gone, or SSH was never ready.
+        LocalReadError: The run's key can't be read.
     """
     address, connected = _reached(run, store)
-    private_key = files.private_key.read_text() if files.private_key.exists() else None
-    line = Line(dialer, address_from(address), private_key, run.id, 0, clock)
+    line = Line(dialer, address_from(address), files.read_key(), run.id, 0, clock)
     line.python, line.home = connected["python"], connected["home"]
     try:
         yield line

@@ -70,10 +70,10 @@ class Sshd:
             known_hosts=str(folder / "known_hosts"),
         )
 
-    def start(self):
+    def start(self, prefix=()):
         with contextlib.suppress(PermissionError):
             Path("/run/sshd").mkdir(exist_ok=True)  # where it drops its privileges, as root
-        argv = [SSHD, "-D", "-f", self.folder / "config", "-E", self.folder / "log"]
+        argv = [*prefix, SSHD, "-D", "-f", self.folder / "config", "-E", self.folder / "log"]
         self.process = subprocess.Popen(argv)
         deadline = time.monotonic() + 5
         while not self.accepts():

@@ -4,6 +4,7 @@ import base64
 import html
 import json
 import shlex
+import time
 import urllib.parse
 
 import pytest
@@ -187,3 +188,38 @@ def test_short_secret_is_refused_without_being_named():
 )  # fmt: skip
 def test_secret_names(name, secret):
     assert is_secret_name(name) is secret
+
+
+def test_of_a_line_without_end_no_more_is_held_the_longer_it_grows():
+    stream = Redactor(SECRETS).stream()
+    block = b"a b c d " * (256 * 1024 // 8)
+    left = 0
+    for fed in range(1, 41):
+        left += len(stream.feed(block)[0])
+        assert fed * len(block) - left < 3 * len(block)
+
+
+@pytest.mark.parametrize("separator", [b", ", b""])
+def test_a_known_value_is_masked_wherever_a_line_without_end_is_cut(separator):
+    secret = "kV9tQzR4wL7mXc2PbN8sHd5FgJ3yTa6E"
+    redactor = Redactor([secret])
+    for shift in range(0, 40, 3):
+        line = b"x" * shift + (b"x" + separator + secret.encode()) * 9000 + b"\n"
+        for size in (4096, 65536, 262144):
+            stream = redactor.stream()
+            out = b"".join(stream.feed(line[at : at + size])[0] for at in range(0, len(line), size))
+            assert out + stream.flush()[0] == redactor.data(line)
+
+
+@pytest.mark.parametrize("text", ["see http://x.y/z\n" + "ACGT" * 25_000, "-" * 20_000])
+def test_a_long_word_costs_no_more_than_its_length(text):
+    began = time.process_time()
+    assert Redactor().text(text) == text
+    assert time.process_time() - began < 1.0  # it was 7 and 11 s
+
+
+def test_urls_and_options_are_masked_as_before():
+    redactor = Redactor()
+    assert redactor.text("1https://me:pass-word@host/") == f"1https://me:{MASK}@host/"
+    assert redactor.text("x --my-api-key abc") == f"x --my-api-key {MASK}"
+    assert redactor.text("x ---token abc") == f"x ---token {MASK}"

@@ -15,6 +15,7 @@ from towline.core.run import (
     done_steps,
     final_state,
     next_step,
+    start_is_unknown,
 )
 
 RUN = RunRecord(
@@ -66,7 +67,7 @@ def follow_ons(run, attempts):
 def summary(run, attempts):
     """What two histories must share to go on alike."""
     ends = frozenset((a.step, a.outcome) for a in attempts if a.outcome is not None)
-    return ends, run.wish, run.error is not None
+    return ends, run.wish, run.error is not None, start_is_unknown(attempts)
 
 
 def reachable():
@@ -137,11 +138,18 @@ def test_abort_means_release_now():
             assert next_step(run, attempts) is StepName.RELEASE
 
 
-def test_a_troubled_run_starts_nothing_new():
+def test_a_troubled_run_takes_up_a_start_only_to_look_whether_it_was_one():
     ends = {StepName.FOLLOW, StepName.GATHER, StepName.RELEASE, None}
     for run, attempts in HISTORIES:
         if run.error is not None or run.wish is not None:
-            assert next_step(run, attempts) in ends
+            step = next_step(run, attempts)
+            assert step in ends or (step is StepName.EXECUTE and start_is_unknown(attempts))
+
+
+def test_nothing_is_released_while_a_training_may_run_unless_aborted():
+    for run, attempts in HISTORIES:
+        if next_step(run, attempts) is StepName.RELEASE and run.wish is not Wish.ABORT:
+            assert not start_is_unknown(attempts)
 
 
 def test_a_failed_gather_does_not_keep_the_instance():

@@ -17,8 +17,11 @@ LOOKING = {
     "state",
     "follow",
     "survey",
+    "look",
+    "read",
     "examine",
     "preflight",
+    "rearm",
     "digest",
     "send",
 }

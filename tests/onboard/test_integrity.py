@@ -3,8 +3,6 @@
 import os
 import pickle
 import struct
-import subprocess
-import sys
 import zipfile
 
 import pytest
@@ -199,40 +197,3 @@ def test_examine_checks_and_names_what_was_uploaded(machine):
     assert answer["checks"][paths[1]][0] == "damaged"
     assert paths[2] not in answer["checks"]
     assert answer["uploaded"] == {}
-
-
-def test_survey_sees_what_is_still_written_to(machine):
-    out = machine.root / "output"
-    out.mkdir()
-    (machine.root / "code").mkdir()
-    (out / "still.pt").write_bytes(b"done")
-    held = (out / "held.pt").open("wb")
-    grows = subprocess.Popen(
-        [sys.executable, "-c", "import sys, time\nwhile True:\n open(sys.argv[1], 'a').write('x')\n time.sleep(.01)",
-         str(out / "grows.pt")],
-    )  # fmt: skip
-    try:
-        while not (out / "grows.pt").exists():
-            pass
-        rows = machine.ask("survey", roots=[str(out)], settle_s=0.3)["files"]
-    finally:
-        grows.kill()
-        grows.wait()
-        held.close()
-    moving = {row["path"]: row["moving"] for row in rows}
-    assert moving == {"still.pt": False, "grows.pt": True, "held.pt": sys.platform == "linux"}
-
-
-def test_survey_hears_what_trainers_say(machine):
-    folder = machine.root / "output" / "checkpoint-5"
-    folder.mkdir(parents=True)
-    (folder / "trainer_state.json").write_text('{"best_model_checkpoint": "out/checkpoint-5"}')
-    (machine.root / "output" / "trainer_state.json").write_text("{ not JSON")
-    (machine.root / "output" / "last_checkpoint").write_text("model_0004.pth\n")
-    rows = machine.ask("survey", roots=[str(machine.root / "output")], hints=True)["files"]
-    said = {row["path"]: row.get("says") for row in rows}
-    assert said == {
-        "checkpoint-5/trainer_state.json": "out/checkpoint-5",
-        "trainer_state.json": "",
-        "last_checkpoint": "model_0004.pth",
-    }

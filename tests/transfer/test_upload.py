@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 
 from tests.onboard.machine import old_python
 from towline import errors
-from towline.line import Talk
 from towline.onboard import blocks
+from towline.talk import Talk
 from towline.transfer import connections, hashing, upload_classic, upload_sender, upload_stream
 from towline.transfer.hashing import hashed
 from towline.transfer.scan import scan

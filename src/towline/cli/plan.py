@@ -67,7 +67,8 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     upload = found["upload"]
     yield "Upload", f"about {seconds_text(upload['seconds'])}{_priced(upload['cost_usd'])}"
     yield from _labelled("Offers", _offer_lines(found["offers"]))
-    yield "Cost", _cost_text(found)
+    yield from _labelled("Left out", list(_gap_lines(found)))
+    yield from _labelled("Cost", [_cost_text(found), *_unwatched_lines(found["cost"])])
     yield from _labelled("Safety", _safety_lines(found["safety"]))
 
 
@@ -134,9 +135,17 @@ def _offer_lines(offers: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _gap_lines(found: dict[str, Any]) -> Iterator[str]:
+    """What is missing among the offers."""
+    for one in found["left_out"]:
+        yield f"{one['provider']}: {count_text(one['count'], 'offer')}, {one['reason']}"
+    for one in found["unreachable"]:
+        yield f"{one['provider']}: {one['error']}"
+
+
 def _offer_text(offer: dict[str, Any]) -> str:
     words = [offer["provider"], offer["type"], _gpu_text(offer), offer["region"]]
-    price = offer["price_usd_per_hour"]
+    price = offer["price_usd_per_hour"] + (offer["storage_usd_per_hour"] or 0.0)
     cost = f"{usd_text(price)}/h, {usd_text(offer['projected_usd'])} with an hour's training"
     stock = "" if offer["available"] or not price else ", stock not known"
     return f"{' '.join(word for word in words if word)} ({cost if price else 'free'}{stock})"
@@ -153,6 +162,20 @@ def _cost_text(found: dict[str, Any]) -> str:
     if not found["offers"][0]["price_usd_per_hour"]:
         return "none"
     return ceiling_text(found["cost"]["projected_usd"])
+
+
+def _unwatched_lines(cost: dict[str, Any]) -> list[str]:
+    """What becomes of the limits when this machine is off."""
+    away = cost["unwatched"]
+    if away["training_s"] is None or not cost["projected_usd"]:
+        return []
+    ended = f"the training is ended after {seconds_text(away['training_s'])}"
+    if away["over_usd_per_hour"] == 0:
+        return [f"{ended}, the instance after {seconds_text(away['lifetime_s'])} at the latest"]
+    over = (
+        f"{usd_text(away['over_usd_per_hour'])} for each further hour until a towline command runs"
+    )
+    return [f"{ended}; with this machine off the instance is not:", f"it bills {over}"]
 
 
 def _safety_lines(safety: dict[str, Any]) -> list[str]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +54,9 @@ def _require_active(run: RunRecord) -> None:
 
 
 def _outputs(run: RunRecord) -> list[str]:
-    found: list[str] = run.task["spec"]["artifacts"]["outputs"]
-    return found
+    from towline.taskfile import as_stored  # noqa: PLC0415 - 60 ms
+
+    return as_stored(run.task["spec"], "the stored task")[0].artifacts.outputs
 
 
 async def _fetch(out: Out, towline: Towline, run: RunRecord, patterns: list[str]) -> None:
@@ -62,6 +64,7 @@ async def _fetch(out: Out, towline: Towline, run: RunRecord, patterns: list[str]
     from towline import collect  # noqa: PLC0415
     from towline.core.artifact import is_output  # noqa: PLC0415
     from towline.core.units import count_text, size_text  # noqa: PLC0415
+    from towline.transfer.fetch import fetch_many  # noqa: PLC0415
 
     started_at = _started_at(towline, run)
     async with towline.visit(run) as line:
@@ -69,17 +72,23 @@ async def _fetch(out: Out, towline: Towline, run: RunRecord, patterns: list[str]
         wanted = [file for file in files if is_output(file.path, patterns)]
         _require_some(wanted, files, patterns)
         out.line(f"Downloading {count_text(len(wanted), 'file')} to {results_text(run)} ...")
-        done, hashes = await collect.fetch(line, wanted, Path(run.results_dir), _unseen)
-    for path in sorted(hashes):
+        fetched = await fetch_many(line, wanted, Path(run.results_dir), _unseen)
+    left = {*fetched.gone, *fetched.unread}
+    for path in sorted(file.path for file in wanted if file.path not in left):
         out.line(f"  {path_text(str(Path(run.results_dir) / path))}")
-    size, count = size_text(done.bytes), count_text(len(hashes), "file")
+    for path, why in files.unread:
+        out.warn(f"towline could not look into {path_text(path)}: {why}", None)
+    for note in fetched.notes():
+        out.warn(note, None)
+    size, count = size_text(fetched.done.bytes), count_text(fetched.done.files, "file")
     out.line(f"{count}, {size}, each verified by its SHA-256")
 
 
-def _require_some(wanted: list[FoundFile], files: list[FoundFile], patterns: list[str]) -> None:
+def _require_some(wanted: list[FoundFile], files: Iterable[FoundFile], patterns: list[str]) -> None:
     """A fetch of nothing is a mistake in the pattern, or comes too early."""
     if not wanted:
-        seen = ", ".join(file.path for file in files[:_SHOWN_FILES]) or "nothing yet"
+        first = sorted(file.path for file in itertools.islice(files, _SHOWN_FILES))
+        seen = ", ".join(first) or "nothing yet"
         raise errors.SpecError(
             f"no file fits {', '.join(patterns)}", hint=f"the training has written: {seen}"
         )
@@ -166,7 +175,7 @@ _GC_TEXTS = {
 def gc(out: Out, *, dry_run: bool) -> int:
     """End instances with our tag that no active run claims.
 
-    Looks into every account in use. Exit code 6 when one could not be ended, 4 when only a provider did not answer.
+    Looks into every account in use. Exit code 6 when one could not be ended or can't be seen, 4 when only a provider did not answer.
     """
     with opened(out, retries=False) as towline:
         found = asyncio.run(towline.gc(dry_run=dry_run))
@@ -175,7 +184,7 @@ def gc(out: Out, *, dry_run: bool) -> int:
         out.document({key: found[key] for key in shown})
     else:
         out.lines(_gc_lines(found, dry_run=dry_run))
-    if found["failed"]:
+    if found["failed"] or any(one["instances"] for one in found["unreachable"]):
         return errors.ReleaseUnconfirmed.exit_code
     return errors.ProviderUnavailable.exit_code if found["unreachable"] else 0
 
@@ -186,6 +195,8 @@ def _gc_lines(found: dict[str, Any], *, dry_run: bool) -> Iterator[str]:
             hint = f"; {row['hint']}" if row.get("hint") else ""
             facts = {"what": _named(row), "price": _cost_text(row), "then": hint}
             yield text.format_map(row | facts)
+    if any(one["instances"] for one in found["unreachable"]):
+        return
     if not found["orphans"] and not found["failed"]:
         yield "no orphans" if not found["unreachable"] else "no orphans where there was an answer"
     elif dry_run:

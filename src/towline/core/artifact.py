@@ -59,7 +59,7 @@ _PRETRAINED = re.compile(
     r"|vgg|vit|swin|maxvit|mvit|deit|dino|detr|fasterrcnn|maskrcnn|keypointrcnn|retina|fcos|ssd|deeplab"
     r"|fcn|lraspp|r3d|mc3|r2plus1d|s3d|raft|yolox|rtmdet|faster_rcnn|mask_rcnn|cascade)[\w.-]*"
     r"[-_][0-9a-f]{8}\.(pth|pt)"
-    r"|[\w-]+_weights_tf_dim_ordering_tf_kernels(_notop)?\.h5|[\w-]+_notop\.h5",
+    r"|[\w-]+_weights_tf_dimordering_tf_kernels(_notop)?\.h5|[\w-]+_notop\.h5",
     re.IGNORECASE,
 )
 _CACHES = re.compile(
@@ -124,10 +124,10 @@ def search(
     own = own_artifacts(candidates, files)
     taken = {one.path for one in own}
     rest = sorted(
-        (replace(one, why=_why(one)) for one in candidates if one.path not in taken), key=_order
+        (replace(one, why=_why(one)) for one in candidates if one.path not in taken), key=order
     )
     out = [replace(one, why=reasons[one.path]) for one in every if one.path in reasons]
-    return Search(ranked=_merged(own, rest), left_out=sorted(out, key=_order))
+    return Search(ranked=_merged(own, rest), left_out=sorted(out, key=order))
 
 
 def _merged(own: list[Artifact], rest: list[Artifact]) -> list[Artifact]:
@@ -180,7 +180,7 @@ def _explicit(files: Sequence[FoundFile], explicit: str) -> list[Artifact]:
             for file in hits
             if file.path not in inside
         ]
-        return sorted(singles + groups, key=_order)
+        return sorted(singles + groups, key=order)
     folders: dict[str, list[FoundFile]] = {}
     for file in files:
         named = [folder for folder in parents(file.path) if matches(folder, wanted)]
@@ -190,7 +190,7 @@ def _explicit(files: Sequence[FoundFile], explicit: str) -> list[Artifact]:
     found = [
         Artifact(path=path, files=tuple(own), why=why, base=path) for path, own in folders.items()
     ]
-    return sorted(found, key=_order)
+    return sorted(found, key=order)
 
 
 def _name_class(path: str) -> int:
@@ -221,7 +221,8 @@ def _why(one: Artifact) -> str:
     return f"{name}, in {'the output folder' if _place(one.path) == 0 else 'the working folder'}"
 
 
-def _order(one: Artifact) -> tuple[Any, ...]:
+def order(one: Artifact) -> tuple[Any, ...]:
+    """What candidates that no trainer wrote by its own rules are sorted by, the best first."""
     place, name = _place(one.path), _name_class(one.path)
     return (_looseness(one), place, name, -one.mtime_ns, -one.size_bytes, one.path)
 

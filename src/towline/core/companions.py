@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 
 from towline.core.formats import Artifact, FoundFile, looseness
 
@@ -22,13 +22,17 @@ _SUFFIXES = (".yaml", ".yml", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".log",
 _INNER = ("weights", "checkpoints", "models", "model", "ckpt", "ckpts")
 _TOPS = ("code", "output")
 _MOST_FILES = 200
+_MOST_HELD = 10_000
 _MOST_BYTES = 20 << 20  # of one file
 
 
 def companions(
-    model: Artifact, files: Sequence[FoundFile], others: Iterable[Artifact]
+    model: Artifact, files: Iterable[FoundFile], others: Iterable[Artifact]
 ) -> dict[str, FoundFile]:
-    """What to take along with a model: names relative to its folder, and the files."""
+    """What to take along with a model: names relative to its folder, and the files.
+
+    ``files`` is gone through for each folder that is looked into.
+    """
     inside = {file.path for file in model.files}
     foreign = tuple(f"{one.base}/" for one in others if one.base == one.path)
     taken: dict[str, FoundFile] = {}
@@ -42,6 +46,12 @@ def companions(
                 and _belongs(file, inner, deep=deep)
             ):
                 taken.setdefault(inner, file)
+                if len(taken) > _MOST_HELD:
+                    taken = _first(taken)
+    return _first(taken)
+
+
+def _first(taken: dict[str, FoundFile]) -> dict[str, FoundFile]:
     return dict(sorted(taken.items())[:_MOST_FILES])
 
 

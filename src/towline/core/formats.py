@@ -36,6 +36,7 @@ _MODEL_SUFFIXES = (
 _LOOSE_SUFFIXES = (".pkl", ".pickle", ".joblib", ".npz", ".bin", ".model", ".msgpack", ".pb")
 #: a booster's; taken for want of better, and only when its content is a booster's
 _TEXT_SUFFIXES = (".json", ".txt")
+_ALL_SUFFIXES = _MODEL_SUFFIXES + _LOOSE_SUFFIXES + _TEXT_SUFFIXES
 # state that a model needs only to train on
 _NOT_A_MODEL = re.compile(
     r"(^|/)(optimizer|optim_|scheduler|rng_state|random_states|scaler|training_args|keras_metadata"
@@ -78,6 +79,7 @@ _SHARD = re.compile(r"(.+?)[-.]\d{5}-of-(\d{5})\.(safetensors|bin|gguf|pt|pth)")
 _SHARD_INDEX = re.compile(r"(.+?)\.(safetensors|bin)\.index\.json")
 _TF_PART = re.compile(r"(.+)\.(index|data-\d{5}-of-\d{5})")
 _ONNX_DATA = re.compile(r"(.+\.onnx)[._]data")
+_PARTS = (_SHARD, _SHARD_INDEX, _TF_PART, _ONNX_DATA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,6 +135,8 @@ class Artifact:
 def looseness(path: str) -> int | None:
     """How sure a file's name makes it a model: 0 sure, 1 and 2 for want of better; None: it is none."""
     lower = path.lower()
+    if not lower.endswith(_ALL_SUFFIXES):
+        return None
     name = lower.rpartition("/")[2]
     if _NOT_A_MODEL.search(lower):
         return None
@@ -186,6 +190,12 @@ def group(files: Iterable[FoundFile]) -> list[Artifact]:
     ]
 
 
+def is_part(path: str) -> bool:
+    """Whether a file's name makes it one of several that may be one model."""
+    name = path.rpartition("/")[2]
+    return name.endswith(".onnx") or any(one.fullmatch(name) is not None for one in _PARTS)
+
+
 def _group_key(path: str, paths: dict[str, FoundFile]) -> tuple[str, str] | None:
     folder, slash, name = path.rpartition("/")
     for pattern, kind in (
@@ -210,6 +220,19 @@ def missing_shards(artifact: Artifact) -> int:
             key = (match[1], match[2], match[3])
             wanted[key] = wanted.get(key, int(match[2])) - 1
     return sum(max(0, count) for count in wanted.values())
+
+
+def marks_folder(path: str) -> bool:
+    """Whether a file can make a model of the folder that it lies in, or of one above."""
+    name = path.rpartition("/")[2]
+    if name in _FOLDER_MARKS or name in _CONFIGS or _WEIGHTS.fullmatch(name) is not None:
+        return True
+    return any(f"{suffix}/" in path for suffix in _FOLDER_SUFFIXES)
+
+
+def model_folders(marks: Sequence[FoundFile]) -> set[str]:
+    """Folders that are one model each, by the files that `marks_folder`."""
+    return set(_folders(marks))
 
 
 def _folders(files: Sequence[FoundFile]) -> dict[str, tuple[str, list[FoundFile]]]:

@@ -122,6 +122,8 @@ TRAINERS = (
         other=r".+\.cbm",
     ),
 )
+#: names, or patterns of them, of the files by which a trainer's own folder is known
+MARKS = sorted({mark.rpartition("/")[2] for trainer in TRAINERS for mark in trainer.marks})
 _METRIC = re.compile(r"([A-Za-z][\w/@.-]*?)=(-?\d+(?:\.\d+)?(?:e-?\d+)?)(?=\.ckpt$|[-_,.]|$)")
 _COUNTERS = ("epoch", "step", "v", "global_step")
 _STEP = re.compile(r"checkpoint-(\d+)")
@@ -174,6 +176,12 @@ def _hit(one: Artifact, tree: _Tree) -> Artifact | None:
             kind = LAST
         return _as_own(one, f"{trainer.name}: {_WORDS[kind]}", run, kind, place)
     return None
+
+
+def is_trainers(path: str) -> bool:
+    """Whether a path is one to which a trainer writes models, if the folder is its own."""
+    fits = ((one, one.path.fullmatch(path)) for one in TRAINERS)
+    return any(match is not None and one.rank(match["name"]) for one, match in fits)
 
 
 def _as_own(one: Artifact, why: str, run: str, kind: int, place: float = 0) -> Artifact:

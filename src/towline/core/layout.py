@@ -11,6 +11,8 @@ RUNS_FOLDER = "towline"
 #: inside the run's folder: towline's own files, out of the training's way
 CONTROL_FOLDER = ".towline"
 ONBOARD_FILE = "onboard.pyz"
+#: where the program lies while the disk is full; the run's id follows, and `leave` removes it
+MEMORY = "/dev/shm/towline"  # noqa: S108 - made 0700, and used only when it is ours
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,22 +7,21 @@ blocks. Pure; it does not know where the text comes from or goes.
 
 from __future__ import annotations
 
-import base64
-import html
-import json
 import re
-import shlex
-import urllib.parse
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ahocorasick_rs import MATCHKIND_LEFTMOST_LONGEST, BytesAhoCorasick
 
+from towline.core.spellings import LEAST_BYTES, spellings
+
 MASK = "***REDACTED***"
 _MASK = MASK.encode()
-_LEAST_BYTES = 6
 _HOLD_LIMIT = 64 * 1024
-_BREAKS = b"\n\r"
+_BREAKS = (b"\n", b"\r")
+_SEPARATORS = (b" ", b"\t", b",", b";")
+_ENDS = (1024, 256, 64, 16)
+_BETWEEN_WORDS = 4096  # so far from where it would be cut, a line without end is searched for one
 
 _NAME = (
     rb"(?:password|passwd|passphrase|pwd|secret|credentials?|token"
@@ -58,13 +57,13 @@ _RULES: list[tuple[tuple[bytes, ...], re.Pattern[bytes], bytes]] = [
     ),
     (
         (b"://",),
-        re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*://[^\s/:@\"']*:)(?!\*\*\*)[^\s/@\"']+(?=@)"),
+        re.compile(rb"((?<=[A-Za-z0-9+.-])://[^\s/:@\"']*:)(?!\*\*\*)[^\s/@\"']+(?=@)"),
         rb"\1" + _MASK,
     ),
     (
         (b"--",),
         re.compile(
-            rb"(--(?:[a-z0-9-]*-)?(?:password|passwd|passphrase|secret|token|api-?key|access-key)"
+            rb"(--(?:[a-z0-9]++-)*?(?:password|passwd|passphrase|secret|token|api-?key|access-key)"
             rb"[ \t]++)(?!-|\*\*\*)(\S+)",
             re.IGNORECASE,
         ),
@@ -121,6 +120,7 @@ class Redactor:
 
     def __init__(self, secrets: Iterable[str] = ()) -> None:
         self._needles: set[bytes] = set()
+        self._longest = 0  # bytes of the longest of them
         self._known: BytesAhoCorasick | None = None
         for secret in secrets:
             self.add(secret)
@@ -132,12 +132,13 @@ class Redactor:
             ValueError: It is too short to be told from ordinary text.
         """
         raw = secret.encode("utf-8", "surrogateescape")
-        if len(raw) < _LEAST_BYTES:
+        if len(raw) < LEAST_BYTES:
             message = f"a secret of {len(raw)} bytes is too short to be masked; 6 are needed"
             raise ValueError(message)
-        pieces = [raw, *(line for line in raw.split(b"\n") if len(line.strip()) >= _LEAST_BYTES)]
+        pieces = [raw, *(line for line in raw.split(b"\n") if len(line.strip()) >= LEAST_BYTES)]
         for piece in pieces:
-            self._needles |= _encodings(piece.strip(b"\r\n"))
+            self._needles |= spellings(piece.strip(b"\r\n"))
+        self._longest = max(map(len, self._needles))
         self._known = BytesAhoCorasick(list(self._needles), MATCHKIND_LEFTMOST_LONGEST)
 
     def text(self, text: str) -> str:
@@ -164,6 +165,21 @@ class Redactor:
             return [self.value(one) for one in value]
         return value
 
+    def inner_cut(self, held: bytearray) -> int:
+        """Where a line without end, held so far, may be cut; 0 while it is short enough to wait.
+
+        No known value stands across the cut, and none begins before it that is not whole yet.
+        """
+        keep = max(_HOLD_LIMIT, self._longest + _BETWEEN_WORDS)
+        if len(held) <= 2 * keep:
+            return 0
+        cut = len(held) - keep
+        cut = max(cut, *(held.rfind(one, cut, cut + _BETWEEN_WORDS) + 1 for one in _SEPARATORS))
+        if self._known is not None:
+            spans = self._known.find_matches_as_indexes(bytes(held[: cut + self._longest]))
+            cut = next((start for _, start, end in spans if start < cut < end), cut)
+        return cut
+
     def stream(self) -> RedactingStream:
         """A redactor of bytes that come in pieces."""
         return RedactingStream(self)
@@ -175,15 +191,17 @@ class Redactor:
 
 
 class RedactingStream:
-    """Redacts what comes in pieces as if it had come at once.
+    """Redacts what comes in pieces as if it had come at once; time grows with the bytes alone.
 
-    Whole lines leave; a line under way is held, up to 64 KiB, and so is an open private key.
+    Whole lines leave; a line under way is held, up to 64 KiB of its end, and so is an open private key.
     """
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
-        self._held = b""
+        self._held = bytearray()
         self._is_inside_line = False
+        #: what the bytes that have left end with, as far as it is no secret
+        self.end = b""
 
     @property
     def at_safe_point(self) -> bool:
@@ -192,14 +210,15 @@ class RedactingStream:
 
     def feed(self, data: bytes) -> tuple[bytes, int]:
         """Take bytes; returns the redacted bytes that may leave and the raw bytes they stand for."""
+        before = len(self._held)
         self._held += data
-        cut = max(self._held.rfind(bytes([one])) for one in _BREAKS) + 1
-        cut = _before_open_key(self._held, cut)
-        if cut == 0 and len(self._held) > 2 * _HOLD_LIMIT:
-            cut = _HOLD_LIMIT  # a line without end: what straddles this point may be missed
-            self._is_inside_line = True
-        elif cut:
+        last = max(data.rfind(one) for one in _BREAKS)
+        cut = _before_open_key(self._held, before + last + 1) if last >= 0 else 0
+        if cut:
             self._is_inside_line = False
+        else:
+            cut = self._redactor.inner_cut(self._held)
+            self._is_inside_line = self._is_inside_line or cut > 0
         return self._leave(cut)
 
     def flush(self) -> tuple[bytes, int]:
@@ -207,8 +226,13 @@ class RedactingStream:
         return self._leave(len(self._held))
 
     def _leave(self, cut: int) -> tuple[bytes, int]:
-        raw, self._held = self._held[:cut], self._held[cut:]
-        return self._redactor.data(raw), cut
+        if not cut:
+            return b"", 0
+        raw = bytes(self._held[:cut])
+        del self._held[:cut]
+        clean = self._redactor.data(raw)
+        self.end = next((raw[-n:] for n in _ENDS if raw[-n:] == clean[-n:]), b"")
+        return clean, cut
 
 
 def _masked(data: bytes, spans: Sequence[tuple[int, int, int]]) -> bytes:
@@ -227,13 +251,13 @@ def is_secret_name(name: str) -> bool:
     return _SECRET_NAME.fullmatch(name.encode("utf-8", "replace")) is not None
 
 
-def _before_open_key(held: bytes, cut: int) -> int:
+def _before_open_key(held: bytearray, cut: int) -> int:
     """Hold a private key back from its first line until its last has come."""
     at = 0
     while (begin := _KEY_BEGINS.search(held, at, cut)) is not None:
         end = _KEY_ENDS.search(held, begin.end(), cut)
         if end is None:
-            line = max(held.rfind(bytes([one]), 0, begin.start()) for one in _BREAKS) + 1
+            line = max(held.rfind(one, 0, begin.start()) for one in _BREAKS) + 1
             return cut if len(held) - line > _HOLD_LIMIT else line
         at = end.end()
     return cut
@@ -267,36 +291,8 @@ def _mask_value(match: re.Match[bytes]) -> bytes:
     assert parts is not None  # noqa: S101 - it matches everything
     opening, inner, closing = parts.groups()
     is_password = _PASSWORD.search(name) is not None
-    if not inner or (not is_password and len(inner) < _LEAST_BYTES):
+    if not inner or (not is_password and len(inner) < LEAST_BYTES):
         return match[0]
     if _PLAIN_VALUE.fullmatch(inner) and not (is_password and inner[:1].isdigit()):
         return match[0]
     return name + opening + _MASK + closing
-
-
-def _encodings(raw: bytes) -> set[bytes]:
-    """Every form in which a program may print a value."""
-    text = raw.decode("utf-8", "replace")
-    forms = {
-        raw,
-        urllib.parse.quote(raw, safe="").encode(),
-        urllib.parse.quote_plus(raw).encode(),
-        json.dumps(text)[1:-1].encode(),
-        json.dumps(text, ensure_ascii=False)[1:-1].encode(),
-        repr(text)[1:-1].encode("utf-8", "replace"),
-        shlex.quote(text).strip("'").encode("utf-8", "replace"),
-        html.escape(text).encode("utf-8", "replace"),
-        raw.hex().encode(),
-        raw.hex().upper().encode(),
-        raw[::-1],
-    }
-    for shift in range(3):
-        # the characters that depend on the neighbours are left out at both ends
-        coded = base64.b64encode(b"\0" * shift + raw)
-        start = (0, 2, 3)[shift]
-        end = len(coded) - (0, 3, 2)[(len(raw) + shift) % 3]
-        forms |= {coded[start:end], coded[start:end].translate(_TO_URLSAFE)}
-    return {form for form in forms if len(form) >= _LEAST_BYTES}
-
-
-_TO_URLSAFE = bytes.maketrans(b"+/", b"-_")

@@ -90,12 +90,22 @@ def done_steps(attempts: list[Attempt]) -> set[StepName]:
     return {attempt.step for attempt in attempts if attempt.outcome is Outcome.DONE}
 
 
+def start_is_unknown(attempts: list[Attempt]) -> bool:
+    """Whether a training may run that the journal has no record of.
+
+    A start is recorded as failed only on the instance's own word that nothing runs; one that was
+    cut short (the driver was killed, the line broke) may have had its effect.
+    """
+    starts = [attempt for attempt in attempts if attempt.step is StepName.EXECUTE]
+    return bool(starts) and starts[-1].outcome is None
+
+
 def next_step(run: RunRecord, attempts: list[Attempt]) -> StepName | None:
     """Say which step comes next, None when the run is over.
 
     An untroubled run takes the eight in order. A troubled one (an error recorded, or a wish)
-    goes the short way: what the training left is gathered if it started, then release; abort
-    goes to release at once.
+    goes the short way: whether a training was started is looked at where the journal does not
+    say, what it left is gathered if it was, then release; abort goes to release at once.
     """
     done = done_steps(attempts)
     if StepName.RELEASE in done:
@@ -104,16 +114,15 @@ def next_step(run: RunRecord, attempts: list[Attempt]) -> StepName | None:
         return StepName.RELEASE
     if run.error is None and run.wish is None:
         return next(step for step in StepName if step not in done)
-    started = StepName.EXECUTE in done
+    if StepName.EXECUTE not in done:
+        return StepName.EXECUTE if start_is_unknown(attempts) else StepName.RELEASE
+    if StepName.FOLLOW not in done and run.wish is Wish.STOP and run.error is None:
+        return StepName.FOLLOW  # it ends the training, then reads the log to its end
     failed_to_gather = any(
         attempt.step is StepName.GATHER and attempt.outcome is Outcome.FAILED
         for attempt in attempts
     )
-    if not started or StepName.GATHER in done or failed_to_gather:
-        return StepName.RELEASE
-    if StepName.FOLLOW not in done and run.wish is Wish.STOP and run.error is None:
-        return StepName.FOLLOW  # it ends the training, then reads the log to its end
-    return StepName.GATHER
+    return StepName.RELEASE if StepName.GATHER in done or failed_to_gather else StepName.GATHER
 
 
 def final_state(run: RunRecord, attempts: list[Attempt]) -> RunState:

@@ -8,6 +8,7 @@ the recorded state of the parser).
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,7 +24,8 @@ class LogPart:
     and the local file's size at the last point where a fresh stream could take over; they hold
     once ``clean`` has been written. ``progress`` is what was read up to there: to be recorded
     together with them, or it would be lost or doubled. ``parser_state`` is what the parser knew
-    there, a small JSON mapping.
+    there, a small JSON mapping. ``mark`` is [n, check sum] of the n raw bytes before ``offset``, by
+    which a log is known again; n is 0 where they are secret.
     """
 
     clean: bytes
@@ -31,6 +33,7 @@ class LogPart:
     size_bytes: int
     progress: list[Progress]
     parser_state: dict[str, Any]
+    mark: list[int]
 
 
 class LogStream:
@@ -50,28 +53,35 @@ class LogStream:
         self._read: list[Progress] = []  # beyond the safe point: a fresh stream reads it again
         self._raw = self._safe_raw = offset
         self._size = self._safe_size = size_bytes
+        self._safe_mark = [0, 0]
 
-    def feed(self, raw: bytes) -> LogPart:
-        """Take the next raw bytes."""
-        return self._part(*self._redacting.feed(raw), ended=False)
+    def feed(self, raw: bytes, *, hurried: bool = False) -> LogPart:
+        """Take the next raw bytes; ``hurried``: of lines that look alike a part is read for progress."""
+        return self._part(*self._redacting.feed(raw), hurried=hurried)
 
     def end(self) -> LogPart:
         """Take the end of the log: nothing is held back any more."""
         return self._part(*self._redacting.flush(), ended=True)
 
-    def _part(self, clean: bytes, raw_count: int, *, ended: bool) -> LogPart:
+    def _part(
+        self, clean: bytes, raw_count: int, *, hurried: bool = False, ended: bool = False
+    ) -> LogPart:
         self._raw += raw_count
         self._size += len(clean)
-        self._read += self._parser.feed(clean) + (self._parser.flush() if ended else [])
+        self._read += self._parser.feed(clean, hurried=hurried)
+        self._read += self._parser.flush() if ended else []
         progress: list[Progress] = []
         if ended or (self._redacting.at_safe_point and self._parser.at_line_start):
             self._safe_raw, self._safe_size = self._raw, self._size
             progress, self._read = self._read, []
             self._safe_state = self._parser.state()
+            end = self._redacting.end
+            self._safe_mark = [len(end), zlib.crc32(end)]
         return LogPart(
             clean=clean,
             offset=self._safe_raw,
             size_bytes=self._safe_size,
             progress=progress,
             parser_state=self._safe_state,
+            mark=self._safe_mark,
         )

@@ -16,25 +16,27 @@ def examine(request, pipe):
     """Check the files ``paths`` (absolute), and find those that came with the upload.
 
     Returns:
-        {"checks": {path: [verdict, format, why]}, "uploaded": {path: name of the upload}}. A path
-        is in "uploaded" when a file of the same content was delivered, whatever its name and time
-        are now. A file that is gone is in neither.
+        {"checks": {path: [verdict, format, why]}, "uploaded": {path: name of the upload},
+        "unread": [path, ...]}. A path is in "uploaded" when a file of the same content was
+        delivered, whatever its name and time are now; in "unread" when it can't be read. A file
+        that is gone is in none.
     """
     pulse = Pulse(pipe)
-    checks, sizes = {}, {}
+    checks, sizes, unread = {}, {}, []
     for path in request["paths"]:
         try:
             real = os.path.realpath(safe_files.inside(request, path))
             if not stat.S_ISREG(os.lstat(real).st_mode):
                 continue
-            sizes[path] = os.lstat(real).st_size
             checks[path] = integrity.check(real)
+            sizes[path] = os.lstat(real).st_size
         except FileNotFoundError:
             continue
         except OSError as error:
             checks[path] = [integrity.DAMAGED, "", "it can't be read: %s" % error.strerror]
+            unread.append(path)
         pulse(examined=len(checks))
-    return {"checks": checks, "uploaded": _uploaded(request, sizes, pulse)}
+    return {"checks": checks, "uploaded": _uploaded(request, sizes, pulse), "unread": unread}
 
 
 def _uploaded(request, sizes, pulse):

@@ -1,16 +1,20 @@
-"""What a training wrote: list it, and see what still moves. Changes nothing."""
+"""What a training wrote: list it all, and see what still moves. Changes nothing."""
 
+import errno
 import json
 import os
 import re
 import stat
 import time
 
-from . import safe_files, wire
+from . import blocks, codecs, safe_files, wire
 from .safe_files import Pulse
 
-_MOST_FILES = 200000
-_MOST_BYTES = 24 * 1024 * 1024  # of the answer, which is one frame
+#: rows travel in frames of about so many bytes of JSON; a block holds more than one too long
+_FRAME_BYTES = 512 * 1024
+_ROW_BYTES = 60  # of one, beside its name
+_ESCAPED = 6  # a byte of a name is so many of JSON at most
+_MOST_UNREAD = 100
 #: small files that say which checkpoint is the best
 _SAYING = ("trainer_state.json", "last_checkpoint")
 _SAID_BYTES = 16 << 20
@@ -19,103 +23,173 @@ _SETTLE_STEP_S = 0.05
 
 
 def survey(request, pipe):
-    """List the files below ``roots`` (absolute), and links to files in the run's folder.
+    """List the files below ``roots``, and links to files in the run's folder.
+
+    Out: ROWS frames, each a block of JSON: [[folder below the run's, [[name, size, mtime_ns, mode,
+    what it says], ...]], ...], in no order. A link is listed under its own path, with its target's
+    figures. Folders behind links are not entered.
 
     Args:
-        request: "roots"; optional: "since_ns": older files are left out; "settle_s": look a second
-            time after so long; "hints": read what trainers' own files say.
-        pipe: Gets a remark a second.
+        request: "roots": absolute folders, all below which is listed; "codecs" that the other side
+            can unpack; optional: "flat": folders of which only the files right in them are; "names":
+            files that are listed even where their folder can't be; "hints": read what trainers' own
+            files say.
+        pipe: Gets the frames.
 
     Returns:
-        {"files": [{"root", "path", "size", "mtime_ns", "mode", "inode", "moving", "says"}],
-        "truncated", "unreadable"}: folders that can't be looked into are listed in the last. A
-        link is listed under its own path, with its target's figures. Folders behind links are not
-        entered. "moving" (only with "settle_s"): it changed between the looks, or a process has it
-        open for writing.
+        {"files": how many rows were sent, "unread": [[path, why], ...] of what could not be looked
+        into, the first hundred, "unread_count"}.
     """
-    pulse = Pulse(pipe)
-    before = None
-    if request.get("settle_s"):
-        before = {
-            (row["root"], row["path"]): _figures(row) for row in _list(request, pulse)["files"]
-        }
-        _pause(request["settle_s"], pulse)
-    answer = _list(request, pulse)
-    if before is not None:
-        _mark_moving(request, answer["files"], before)
-    if request.get("hints"):
-        _add_sayings(request, answer["files"])
-    return answer
-
-
-def _list(request, pulse):
-    since_ns = request.get("since_ns")
-    files, unreadable, size = [], [], 0
+    rows = _Rows(request, pipe)
+    for path in request.get("names", ()):
+        rows.take(safe_files.inside(request, path))
+    for root in request.get("flat", ()):
+        rows.folder(safe_files.inside(request, root))
     for root in request["roots"]:
-        for row in _walk(request, root, unreadable):
-            if since_ns is not None and row["mtime_ns"] < since_ns:
-                continue
-            size += len(ascii(row["path"])) + len(root) + 140
-            if len(files) >= _MOST_FILES or size > _MOST_BYTES:
-                return {"files": files, "truncated": True, "unreadable": unreadable}
-            files.append(row)
-            pulse(listed=len(files))
-    return {"files": files, "truncated": False, "unreadable": unreadable}
+        waiting = [safe_files.inside(request, root)]
+        while waiting:
+            waiting += rows.folder(waiting.pop())
+    rows.end(hints=request.get("hints", False))
+    return {"files": rows.count, "unread": rows.unread, "unread_count": rows.unread_count}
 
 
-def _walk(request, root, unreadable):
-    top = safe_files.inside(request, root)
-    run = os.fsencode(request["root"])
+class _Rows:
+    """Rows on their way; no more is kept here than a frame's."""
 
-    def note(error):
-        unreadable.append(_text(error.filename))
+    def __init__(self, request, pipe):
+        self.count = 0
+        self.unread, self.unread_count = [], 0
+        self._request, self._pipe, self._pulse = request, pipe, Pulse(pipe)
+        self._run = os.fsencode(request["root"])
+        both = [codec for codec in codecs.available() if codec in request["codecs"]]
+        self._codec = both[0] if both else "stored"
+        self._folders, self._bytes = [], 0
+        self._saying = []
 
-    for folder, folders, names in os.walk(top, onerror=note):
-        folders.sort()
-        for name in sorted(names):
-            path = os.path.join(folder, name)
-            found = _file_at(run, path)
-            if found is not None:
-                yield {
-                    "root": root,
-                    "path": _text(path[len(top) + 1 :]),
-                    "size": found.st_size,
-                    "mtime_ns": found.st_mtime_ns,
-                    "mode": stat.S_IMODE(found.st_mode) & 0o777,
-                    "inode": found.st_ino,
-                }
+    def folder(self, path):
+        """List one folder's files; returns the folders in it."""
+        inner = []
+        try:
+            with os.scandir(path) as entries:
+                for entry in entries:
+                    if entry.is_dir(follow_symlinks=False):
+                        inner.append(entry.path)
+                    else:
+                        self.take(entry.path)
+        except OSError as error:
+            self._note(path, error)
+        return inner
+
+    def take(self, path):
+        """List one file, or a link to one in the run's folder."""
+        try:
+            found = os.lstat(path)
+            if stat.S_ISLNK(found.st_mode) and safe_files.is_inside(self._run, path):
+                found = os.stat(path)
+        except OSError as error:
+            self._note(path, error)
+            return
+        if stat.S_ISREG(found.st_mode):
+            folder, _, name = path[len(self._run) + 1 :].rpartition(b"/")
+            row = [_text(name), found.st_size, found.st_mtime_ns, found.st_mode & 0o777, ""]
+            if row[0] in _SAYING:
+                self._saying.append((found.st_mtime_ns, folder, row))
+            else:
+                self._add(folder, row)
+
+    def end(self, hints):
+        """Send what is left, with what trainers say."""
+        self._saying.sort(key=lambda one: -one[0])
+        for number, (_mtime_ns, folder, row) in enumerate(self._saying):
+            if hints and number < _MOST_SAYING:
+                text = self._small_text(folder + b"/" + os.fsencode(row[0]))
+                row[4] = _best_checkpoint(text) if row[0].endswith(".json") else text[:4096]
+            self._add(folder, row)
+        self._send()
+
+    def _add(self, folder, row):
+        if not self._folders or self._folders[-1][0] != folder:
+            self._folders.append((folder, []))
+            self._bytes += _ESCAPED * len(folder)
+        self._folders[-1][1].append(row)
+        self._bytes += _ROW_BYTES + _ESCAPED * (len(row[0]) + len(row[4]))
+        self.count += 1
+        self._pulse(listed=self.count)
+        if self._bytes >= _FRAME_BYTES:
+            self._send()
+
+    def _send(self):
+        if self._folders:
+            value = [[_text(folder), rows] for folder, rows in self._folders]
+            raw = json.dumps(value, separators=(",", ":")).encode("ascii")
+            self._pipe.send(wire.ROWS, blocks.wrap(raw, self._codec))
+        self._folders, self._bytes = [], 0
+
+    def _note(self, path, error):
+        """Keep what can't be looked into; what has gone meanwhile, or is a link to nothing, can."""
+        if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+            return
+        self.unread_count += 1
+        if len(self.unread) < _MOST_UNREAD:
+            self.unread.append([_text(path[len(self._run) + 1 :]), error.strerror])
+
+    def _small_text(self, path):
+        """What a small file says, "" when it can't be read."""
+        try:
+            fd = safe_files.open_regular(os.path.realpath(os.path.join(self._run, path)))
+            if fd is None:
+                return ""
+            with os.fdopen(fd, "rb") as file:
+                return file.read(_SAID_BYTES).decode("utf-8", "replace").strip()
+        except OSError as error:
+            self._note(os.path.join(self._run, path), error)
+            return ""
 
 
-def _file_at(run, path):
-    """The figures of a regular file, or of one in the run's folder that a link leads to."""
+def _best_checkpoint(text):
     try:
-        found = os.lstat(path)
-        if stat.S_ISLNK(found.st_mode) and safe_files.is_inside(run, path):
-            found = os.stat(path)
-    except OSError:
-        return None  # gone meanwhile, or a link to nothing
-    return found if stat.S_ISREG(found.st_mode) else None
+        value = json.loads(text).get("best_model_checkpoint")
+    except (ValueError, AttributeError, RecursionError):
+        return ""
+    return value[:4096] if isinstance(value, str) else ""
+
+
+def _text(path):
+    return path.decode("utf-8", "surrogateescape")
 
 
 # -- what still moves -----------------------------------------------------------------------------
 
 
-def _figures(row):
-    return row["size"], row["mtime_ns"], row["inode"]
+def look(request, pipe):
+    """Look at the files ``paths`` (absolute) twice, ``settle_s`` apart.
 
-
-def _pause(seconds, pulse):
-    deadline = time.monotonic() + seconds
+    Returns:
+        {"files": {path: [size, mtime_ns, moving]}}. What is gone is missing. "moving": it changed
+        between the looks, or a process has it open for writing.
+    """
+    pulse = Pulse(pipe)
+    paths = {path: safe_files.inside(request, path) for path in request["paths"]}
+    before = {path: _figures(raw) for path, raw in paths.items()}
+    deadline = time.monotonic() + request["settle_s"]
     while time.monotonic() < deadline:
         time.sleep(_SETTLE_STEP_S)
         pulse(settling=True)
-
-
-def _mark_moving(request, rows, before):
     written = _open_for_writing(request)
-    for row in rows:
-        same = before.get((row["root"], row["path"])) == _figures(row)
-        row["moving"] = not same or row["inode"] in written
+    files = {}
+    for path, raw in paths.items():
+        now = _figures(raw)
+        if now is not None:
+            files[path] = [now[0], now[1], now != before[path] or now[2] in written]
+    return {"files": files}
+
+
+def _figures(path):
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None  # it has gone
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def _open_for_writing(request):
@@ -141,38 +215,3 @@ def _writes(pid, number):
     with open(b"/proc/%s/fdinfo/%s" % (pid, number), "rb") as info:
         match = re.search(rb"^flags:\s*([0-7]+)", info.read(), re.MULTILINE)
     return match is not None and int(match.group(1), 8) & os.O_ACCMODE != os.O_RDONLY
-
-
-# -- what trainers say ----------------------------------------------------------------------------
-
-
-def _add_sayings(request, rows):
-    saying = [row for row in rows if row["path"].rpartition("/")[2] in _SAYING]
-    saying.sort(key=lambda row: -row["mtime_ns"])
-    for row in saying[:_MOST_SAYING]:
-        text = _small_text(request, "%s/%s" % (row["root"], row["path"]))
-        if text is not None:
-            row["says"] = _best_checkpoint(text) if row["path"].endswith(".json") else text[:4096]
-
-
-def _small_text(request, path):
-    try:
-        fd = safe_files.open_regular(os.path.realpath(safe_files.inside(request, path)))
-        if fd is None:
-            return None
-        with os.fdopen(fd, "rb") as file:
-            return file.read(_SAID_BYTES).decode("utf-8", "replace").strip()
-    except (OSError, wire.Refusal):
-        return None
-
-
-def _best_checkpoint(text):
-    try:
-        value = json.loads(text).get("best_model_checkpoint")
-    except (ValueError, AttributeError, RecursionError):
-        return ""
-    return value if isinstance(value, str) else ""
-
-
-def _text(path):
-    return path.decode("utf-8", "surrogateescape")

@@ -8,6 +8,7 @@ VERBS = {
     "attest": ("attest", "attest"),
     "end_passwords": ("attest", "end_passwords"),
     "guard": ("guard", "arm"),
+    "rearm": ("guard", "rearm"),
     "receive": ("receive", "receive"),
     "take": ("receive", "take"),
     "unpack": ("unpack", "unpack"),
@@ -19,9 +20,11 @@ VERBS = {
     "halt": ("start", "halt"),
     "follow": ("follow", "follow"),
     "survey": ("survey", "survey"),
+    "look": ("survey", "look"),
     "examine": ("examine", "examine"),
     "digest": ("send", "digest"),
     "send": ("send", "send"),
+    "read": ("send", "read"),
     "leave": ("leave", "leave"),
 }
 

@@ -7,14 +7,15 @@ Shapes that only a third-party client has seen, and no page of the vendor's show
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from towline import errors
 from towline.core import gpu
 from towline.core.instance import InstanceStatus
-from towline.providers.parts import need
+from towline.providers.listing import chip, size
+from towline.providers.parts import ident, need, rows, text, told, words
 
 #: an upper and a lower case form of each are in use; the words are OpenStack Nova's [guess]
 STATUSES = {
@@ -82,13 +83,14 @@ def kind_of(row: Mapping[str, Any]) -> Kind:
 
     Raises:
         ProviderReplyError: It has no flavor.
+        NoOffer: It is a part of a GPU.
     """
     flavor = str(need(row, "flavor"))
     name = str(row.get("name") or flavor)
     rate = _RATE.search(str(row.get("priceHour") or ""))
     # "16 vCPU x86 Server" names no GPU, whatever x86 looks like
     by_cpu = "cpu" in name.lower() or (rate is not None and (rate[2] or "gpu").lower() != "gpu")
-    model = None if by_cpu else gpu.parse(name) or gpu.parse(flavor)
+    model = None if by_cpu else chip(name) or chip(flavor)
     gpus = gpu.parse_count(name) if model else 0
     cores = _CORES.search(f"{row.get('specs') or ''} {name}")
     units = gpus if model else int(cores[1]) if cores else 1
@@ -96,7 +98,7 @@ def kind_of(row: Mapping[str, Any]) -> Kind:
     return Kind(
         flavor=flavor,
         name=name,
-        images=tuple(str(one) for one in row.get("images") or ()),
+        images=tuple(words(row, "images")),
         gpu=model,
         gpus=gpus,
         price_usd_per_h=price,
@@ -106,7 +108,8 @@ def kind_of(row: Mapping[str, Any]) -> Kind:
 
 def _price(cents: Any, rate: re.Match[str] | None, units: int) -> tuple[float | None, str]:
     """The larger of both forms: whole cents for the machine [guess], and text for one unit."""
-    whole = cents / 100 if isinstance(cents, int | float) and cents > 0 else None
+    told = size(cents) if isinstance(cents, int | float) else None
+    whole = None if told is None else told / 100
     text = float(rate[1]) * (units if rate[2] else 1) if rate else None
     if whole is None or text is None:
         return whole or text, ""
@@ -130,22 +133,22 @@ def in_stock(answer: Any, region: str, flavor: str) -> bool | None:
 def row_of_server(server: Mapping[str, Any], region: str) -> dict[str, Any]:
     """A raw Nova server, as one instance's page has it, in the form of the list's rows."""
     return {
-        "id": need(server, "id"),
+        "id": ident(server, "id"),
         "name": need(server, "name"),
         "status": need(server, "status"),
         "region": region,
-        "flavor": (server.get("flavor") or {}).get("original_name") or "",
+        "flavor": text(server, "flavor", "original_name"),
         "launchedAt": server.get("OS-SRV-USG:launched_at"),
-        "publicIp": _floating(server.get("addresses") or {}),
+        "publicIp": _floating(told(server, "addresses", kind=dict) or {}),
     }
 
 
-def _floating(addresses: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
+def _floating(addresses: Mapping[str, Any]) -> str | None:
     """Never the first address: that is the fixed one, which only its own network can reach."""
     for entries in addresses.values():
-        for entry in entries:
+        for entry in rows(entries):
             if entry.get("OS-EXT-IPS:type") == "floating":
-                return entry.get("addr")
+                return text(entry, "addr") or None
     return None
 
 

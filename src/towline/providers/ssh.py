@@ -58,7 +58,7 @@ class SshProvider(OnlyInstances):
     """Runs on a machine that the user can log in to already."""
 
     name = "ssh"
-    features = Features(host_key_grade="U", rented=False, settle_s=0.0)
+    features = Features(host_key_grade="U", rented=False, free=True, settle_s=0.0, leftovers=())
 
     def __init__(
         self, home: Path, settings: Mapping[str, Any], dialer: Dialer, clock: Clock
@@ -151,9 +151,6 @@ class SshProvider(OnlyInstances):
         except (errors.HostKeyUnknown, errors.HostKeyMismatch, errors.RemoteAuthError):
             if entered:
                 raise
-        except errors.SpecError as error:  # the identity file
-            if entered:
-                raise errors.RemoteAuthError(error.message, hint=error.hint) from error
         except (errors.ConnectionLost, TimeoutError) as lost:
             if entered:
                 message = f"{instance.address} can't be reached, so what the run left there stays"

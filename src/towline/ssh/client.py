@@ -244,7 +244,7 @@ async def _identity(address: Address, private_key: str | None, timeout_s: float)
         except (OSError, asyncssh.KeyImportError) as error:
             message = f"the identity file {path} can't be used: {error}"
             hint = "give an unencrypted private key, or load it into ssh-agent and leave --identity out"
-            raise errors.SpecError(message, hint=hint) from error
+            raise errors.IdentityUnusable(message, hint=hint) from error
         options["agent_path"] = None
     return options
 
@@ -254,7 +254,7 @@ async def _require_known(address: Address, known_hosts: Path, timeout_s: float) 
     try:
         known = asyncssh.read_known_hosts(str(known_hosts)) if known_hosts.exists() else None
     except (OSError, ValueError) as error:
-        raise errors.SpecError(f"{known_hosts} can't be read: {error}") from error
+        raise errors.HostKeyUnknown(f"{known_hosts} can't be read: {error}") from error
     if known is not None and any(known.match(address.host, "", address.port)[:2]):
         return
     key = await _shown_key(address, timeout_s)

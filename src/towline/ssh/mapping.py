@@ -32,6 +32,9 @@ def mapped(address: Address) -> Iterator[None]:
     except (asyncssh.Error, OSError) as error:
         message = f"the connection to {address} broke: {plain(error)}"
         raise errors.ConnectionLost(message) from error
+    except ValueError as error:  # asyncssh's PacketDecodeError, and bytes that are no text
+        message = f"{address} answers what is not SSH: {plain(error)}"
+        raise errors.ConnectionLost(message) from error
 
 
 def plain(error: BaseException) -> str:

@@ -14,12 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from towline import errors
+from towline.arming import is_all_ours, reboot_text
 from towline.context import Context, address_data
 from towline.core import gpu
 from towline.core.attest import proof
 from towline.core.instance import Address
 from towline.core.run import StepName
 from towline.core.units import count_text, seconds_text, size_text
+from towline.disk import read_text, writing
 from towline.line import Line
 
 _FIRST_PAUSE_S = 0.25
@@ -45,13 +47,16 @@ async def act(ctx: Context) -> dict[str, Any]:
     began = ctx.clock.monotonic()
     line, found = await _wait(ctx, ctx.address())
     seconds = ctx.clock.monotonic() - began
-    ctx.files.entered.touch(mode=0o600)
+    with writing(ctx.files.entered):
+        ctx.files.entered.touch(mode=0o600)
     ctx.note(f"SSH service ready ({seconds_text(seconds)})")
-    await line.call("guard", _guard_orders(ctx, acquired["price_usd_per_h"]))
+    comes_back = await ctx.arm(line)
+    if is_all_ours(ctx.provider.features):
+        ctx.note(f"guard: {reboot_text(comes_back)}")
     if ctx.provider.features.password_login:
         await _end_password_login(ctx, line)
     ctx.note(f"instance: {inspection_text(found)}")
-    _require_offered(acquired, found["gpus"])
+    _require_offered(acquired, ctx.task.resources.gpu, found["gpus"])
     _require_containers(ctx.task.image, found["tools"])
     return {**found, "ssh_ready_s": round(seconds, 3), "address": address_data(line.address)}
 
@@ -129,7 +134,7 @@ async def _attest(ctx: Context, line: Line) -> None:
         HostKeyMismatch: A wrong answer.
         HostKeyUnknown: No answer, and the settings do not accept a first key unproven.
     """
-    public = ctx.files.private_key.with_suffix(".pub").read_text().strip()
+    public = read_text(ctx.files.private_key.with_suffix(".pub")).strip()
     seen, nonce = line.address.host_key or "", secrets.token_hex(16)
     _kind, blob, comment = public.split(" ", 2)
     answer = await line.call("attest", {"key": blob, "nonce": nonce, "host_key": seen})
@@ -160,31 +165,32 @@ async def _end_password_login(ctx: Context, line: Line) -> None:
         ctx.note(f"password login could not be switched off on the instance: {done['error']}")
 
 
-def _guard_orders(ctx: Context, price_usd_per_h: float) -> dict[str, Any]:
-    """The dead-man timer: the task's limits as time, plus the grace to bring the model home."""
-    limits = ctx.task.limits
-    end_argv = ctx.provider.features.end_self_argv
-    return {
-        "lifetime_s": limits.lifetime_s(price_usd_per_h),
-        "grace_s": float(limits.gather_grace),
-        "end_argv": list(end_argv) if end_argv else None,
-    }
+def _require_offered(
+    acquired: dict[str, Any], asked: str | None, gpus: list[dict[str, Any]]
+) -> None:
+    """The instance has the GPUs that are paid for, and those that were asked for: whole ones.
 
-
-def _require_offered(acquired: dict[str, Any], gpus: list[dict[str, Any]]) -> None:
-    """The instance has the GPUs that are paid for.
+    An own machine has what it has.
 
     Raises:
-        WrongMachine: It has others, or none that answers.
+        WrongMachine: It has others, fewer, parts, or none that answers.
     """
     if acquired.get("gpu") is None:
         return
-    wanted = gpu.Gpu(acquired["gpu"])
-    found = [gpu.parse(one.get("name", "")) for one in gpus]
-    if len(found) == acquired["gpus"] and all(one and one.fits(wanted) for one in found):
-        return
-    offered = f"{acquired['gpus']} x {acquired['gpu']}"
-    raise errors.WrongMachine(f"the offer said {offered}; the instance has: {_gpu_text(gpus)}")
+    count = acquired["gpus"]
+    claims = [
+        (f"the offer said {count} x", gpu.Gpu(acquired["gpu"], acquired.get("vram_gb")), count)
+    ]
+    if asked is not None:
+        need, number = gpu.parse_need(asked)
+        claims.append((f"asked for were {number} x", need, number))
+    for said, wanted, number in claims:
+        why = gpu.shortfall(gpus, wanted, number)
+        if why is not None:
+            memory = f" {wanted.memory_gb:.0f} GB" if wanted.memory_gb else ""
+            raise errors.WrongMachine(
+                f"{said} {wanted.model}{memory}; the instance has: {_gpu_text(gpus)} ({why})"
+            )
 
 
 def _require_containers(image: str | None, tools: list[str]) -> None:

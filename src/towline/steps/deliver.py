@@ -68,7 +68,10 @@ def _scan_all(project: Project) -> dict[str, Scan]:
 def _require_room(scans: dict[str, Scan], free_bytes: int) -> None:
     needed = sum(found.manifest.size_bytes for found in scans.values())
     if needed + _SLACK_BYTES > free_bytes:
-        message = f"the upload needs {size_text(needed)} and the instance has {size_text(free_bytes)} free"
+        message = (
+            f"the upload needs {size_text(needed)}, and {size_text(_SLACK_BYTES)} are kept for the"
+            f" training; the instance has {size_text(free_bytes)} free"
+        )
         hint = "ask for a larger disk (`resources: {disk_gb: ...}`) or leave files out by .towlineignore"
         raise errors.RemoteDiskFull(message, hint=hint)
 

@@ -24,14 +24,21 @@ async def look(ctx: Context) -> dict[str, Any] | None:
 
 
 async def act(ctx: Context) -> dict[str, Any]:
-    """Hand the command to the supervisor. Asking twice is safe: the marker is exclusive."""
+    """Hand the command to the supervisor. Asking twice is safe: the marker is exclusive.
+
+    Raises:
+        NotStarted: The instance refused, and says that nothing runs.
+    """
     line = await ctx.line()
-    state = await line.call("start", _request(ctx, line.layout))
+    why = "its supervisor ended at once"
+    try:
+        state = await line.call("start", _request(ctx, line.layout))
+    except (errors.CommandFailed, errors.TransferError) as refused:
+        state = await line.call("state")  # it may have begun all the same
+        why = refused.message
     if state["phase"] == "none":
-        message = "the training could not be started: its supervisor ended at once"
-        raise errors.CommandFailed(
-            message, hint="`towline ssh` and look at the instance's resources"
-        )
+        message = f"the training could not be started: {why}"
+        raise errors.NotStarted(message, hint="`towline ssh` and look at the instance's resources")
     result = _started(ctx, state)
     window = state.get("window")
     ctx.note(

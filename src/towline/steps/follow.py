@@ -9,7 +9,7 @@ from towline import errors
 from towline.checkpoints import Checkpoints
 from towline.context import Context
 from towline.core.run import Wish
-from towline.core.units import seconds_text, usd_text
+from towline.core.units import count_text, size_text
 from towline.following.log import LogKeeper
 from towline.following.reports import Reports
 from towline.following.sides import SideFiles
@@ -18,11 +18,8 @@ from towline.following.watch import Watcher
 from towline.line import Line
 from towline.onboard import wire
 
-_HALT_GRACE_S = 10.0
 _REDIAL_S = 1.0
 _SAMPLE_S = 5.0
-# a false host on a strange network, too, says nothing of the training: keep trying
-_UNREACHABLE = (errors.ConnectionLost, errors.HostKeyMismatch, errors.RemoteAuthError)
 
 
 async def look(_ctx: Context) -> dict[str, Any] | None:
@@ -33,15 +30,17 @@ async def look(_ctx: Context) -> dict[str, Any] | None:
 async def act(ctx: Context) -> dict[str, Any]:
     """Follow to the end; "unreachable" is never "dead".
 
+    Neither a broken line, nor a false host on a strange network, nor a key file that is away, nor
+    a full disk here or there says anything of the training: all of them are waited out.
+
     Raises:
         TrainingFailed: The command failed, was interrupted, or reached a limit.
         InstanceLost: The provider says that the instance is gone.
     """
-    if ctx.run.wish is Wish.STOP:
-        line = await ctx.line()
-        ctx.status("ending the training")
-        await line.call("halt", {"grace_s": _HALT_GRACE_S})
     follower = _Follower(ctx)
+    if ctx.run.wish is Wish.STOP:
+        ctx.status("ending the training")
+        await follower.halt(await ctx.line())
     try:
         state = await follower.to_the_end()
     finally:
@@ -55,11 +54,16 @@ class _Follower:
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
         self.limit: str | None = None  # which limit ended the training
+        self._age: tuple[float, float] | None = None  # of the instance; and when that was, here
+        self._undying: dict[str, Any] | None = None  # the state of what would not end
+        self._has_halted = self._told_detached = False
+        self._ended = False  # what comes is the rest of its log
         self._reports = Reports(ctx)
         self._sides = SideFiles(ctx, self._reports)
         self._watcher = Watcher(ctx)
         self._reports.on_report = self._watcher.report
         self.checkpoints = Checkpoints(ctx)
+        self._trouble = ""
 
     async def to_the_end(self) -> dict[str, Any]:
         """Read, and take the line up again for as long as it takes."""
@@ -67,38 +71,64 @@ class _Follower:
             try:
                 line = await self.ctx.line()
                 return await self._read(line)
-            except _UNREACHABLE as lost:
+            except errors.Fenced:
+                raise
+            except errors.RemoteError as lost:
                 await self._unreachable(lost)
-                await self.ctx.clock.sleep(_REDIAL_S)
+            except (errors.TransferError, errors.LocalReadError) as full:  # a disk, here or there
+                self._say_trouble(full)
+            await self.ctx.clock.sleep(_REDIAL_S)
 
     async def _read(self, line: Line) -> dict[str, Any]:
         """Follow over one connection."""
         with LogKeeper(self.ctx, self._reports) as log:
-            async with line.talk("follow", self._request(line, log.offset)) as talk:
+            async with line.talk("follow", self._request(line, log)) as talk:
                 line.on_break(False, "")
                 async for kind, payload in talk.frames():
                     if kind == wire.DATA:
                         self._watcher.alive()
-                        log.feed(payload)
+                        log.feed(payload, more_waits=talk.more_waits)
+                        await talk.send(wire.END)
                     elif kind == wire.JSON:
-                        self._remark(json.loads(payload))
+                        self._remark(log, json.loads(payload))
                     elif kind == wire.RESULT:
                         log.end()
                         return dict(json.loads(payload))
-                    await self._watch_limits(line)
-                    self.checkpoints.tick(line)
+                    await self.ctx.clock.sleep(0)  # a full log holds up no renewal of the lease
+                    if not self._ended:
+                        await self._watch_limits(line)
+                        self.checkpoints.tick(line)
+                    if self._undying is not None and kind == wire.JSON:
+                        log.end()  # what it may print yet is nobody's any more
+                        return self._undying | {"offset": log.offset}
         raise errors.ConnectionLost("the instance ended the talk without a result")
 
-    def _request(self, line: Line, offset: int) -> dict[str, Any]:
+    def _request(self, line: Line, log: LogKeeper) -> dict[str, Any]:
         layout = line.layout
         watch = {"roots": [layout.output, layout.code], "sample_s": _SAMPLE_S}
-        return {"log": layout.log, "offset": offset, "watch": watch | self._sides.wish()}
+        return {"log": layout.log, "watch": watch | self._sides.wish()} | log.wish()
 
-    def _remark(self, remark: dict[str, Any]) -> None:
+    def _remark(self, log: LogKeeper, remark: dict[str, Any]) -> None:
         """Take what the instance says beside the log."""
         if "idle_s" in remark:
+            log.record()
             self._watcher.silent(remark["idle_s"])
-        elif "side" in remark:
+            self._tell_detached(remark.get("detached"))
+        elif remark.get("age_s") is not None:
+            self._age = (remark["age_s"], self.ctx.clock.monotonic())
+        elif "anew" in remark:
+            log.begin_anew()
+            self.ctx.note("the training truncated its log; reading on from its new beginning")
+        elif "ended" in remark:
+            self._ended = True
+            left = size_text(remark["left_bytes"])
+            self.ctx.note(f"the training has ended; {left} of its log are still on the way")
+        else:
+            self._beside(remark)
+
+    def _beside(self, remark: dict[str, Any]) -> None:
+        """Take what is told of side files and the machine."""
+        if "side" in remark:
             self._sides.take(remark)
         elif "side_left" in remark:
             self._sides.left(remark)
@@ -107,33 +137,58 @@ class _Follower:
         elif "watch_error" in remark:
             self.ctx.note(f"side files and the machine are not watched: {remark['watch_error']}")
 
+    def _tell_detached(self, detached: dict[str, Any] | None) -> None:
+        """Say once that the command has ended and its work has not."""
+        if detached is None or not detached["processes"] or self._told_detached:
+            return
+        self._told_detached = True
+        count = count_text(detached["processes"], "process", "processes")
+        self.ctx.note(
+            f"the command ended (exit code {detached['code']}), {count} that it detached"
+            f" {'goes' if detached['processes'] == 1 else 'go'} on; waiting for that:"
+            f" `towline stop {self.ctx.run.name}` ends it"
+        )
+
     async def _watch_limits(self, line: Line) -> None:
         """End the training when it has used up its time or its money."""
-        if self.limit is not None:
-            return
-        self.limit = _limit_reached(self.ctx)
-        if self.limit is not None:
-            self.ctx.note(f"{self.limit}: ending the training, then bringing home what there is")
-            await line.call("halt", {"grace_s": _HALT_GRACE_S})
+        if self.limit is None:
+            self.limit = self._limit_reached()
+            if self.limit is not None:
+                self.ctx.note(f"{self.limit}: ending the training, then bringing home what it left")
+        if self.limit is not None and not self._has_halted:
+            await self.halt(line)
+
+    def _limit_reached(self) -> str | None:
+        """Which limit is reached, by the instance's own age: no wall clock has a say in it."""
+        row, age = self.ctx.ledger_row(), self._age
+        end = None if row is None else self.ctx.task.limits.training_end(row.price_usd_per_h)
+        if end is None or age is None:
+            return None
+        lived_s = age[0] + self.ctx.clock.monotonic() - age[1]
+        return end[1] if lived_s >= end[0] else None
+
+    async def halt(self, line: Line) -> None:
+        """End the training, with time to save; one that does not end is told, not waited for."""
+        grace_s = float(self.ctx.task.limits.on_stop_grace)
+        state = await line.call("halt", {"grace_s": grace_s})
+        self._has_halted = True
+        if state["phase"] == "running":
+            self._undying = state
+            self.ctx.note(
+                "WARNING: processes of the training did not end, not even by SIGKILL: another"
+                " user's, or stuck in the system; going on without waiting for them"
+            )
+
+    def _say_trouble(self, trouble: errors.TowlineError) -> None:
+        if trouble.message != self._trouble:
+            self._trouble = trouble.message
+            self.ctx.note(f"{trouble.message}; the training goes on, trying again")
 
     async def _unreachable(self, lost: errors.TowlineError) -> None:
         """Note the silence; only the provider's word ends the waiting."""
         ctx = self.ctx
+        ctx.status(lost.message)
         if ctx.facts().get("unreachable_since") is None:
             since = {"unreachable_since": ctx.clock.now()}
             ctx.journal.advance(since, [("line_broken", {"text": lost.message})])
         await ctx.require_alive()
-
-
-def _limit_reached(ctx: Context) -> str | None:
-    limits = ctx.task.limits
-    row = ctx.ledger_row()
-    if row is None or (limits.max_duration is None and limits.max_cost is None):
-        return None
-    seconds = ctx.clock.now() - (row.created_at or row.intent_at)
-    spent = seconds / 3600 * row.price_usd_per_h
-    if limits.max_duration is not None and seconds >= limits.max_duration:
-        return f"max_duration of {seconds_text(limits.max_duration)} reached"
-    if limits.max_cost is not None and spent >= limits.max_cost:
-        return f"max_cost of {usd_text(limits.max_cost)} reached"
-    return None

@@ -1,11 +1,14 @@
-"""gather: find the model, bring it home whole, and the outputs and the log with it."""
+"""gather: find the model, bring it home whole, then the outputs; the log is home already."""
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import hashlib
+import itertools
 import re
 import shutil
-from dataclasses import asdict
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,8 @@ from towline.core.run import StepName
 from towline.core.side_files import SIDE_NAMES
 from towline.core.units import count_text, size_text
 from towline.line import Line
+from towline.transfer.fetch import fetch, fetch_many
+from towline.transfer.listing import Listing
 
 #: names in the results folder that are towline's own
 MODEL_FILES = "model-files"
@@ -41,11 +46,12 @@ async def look(_ctx: Context) -> dict[str, Any] | None:
 
 
 async def act(ctx: Context) -> dict[str, Any]:
-    """Bring everything home; the model last, so that its absence costs nothing else.
+    """Bring everything home: the model first, for no other file may keep it waiting.
 
     Raises:
         ArtifactMissing: The training succeeded but left no model, or a damaged one; outputs, log
             and what there is of the model are home.
+        RemoteUnreadable: No model was found, or not the best, and something can't be read there.
         ChecksumMismatch: A file kept arriving different from what the instance has.
         LocalWriteError: This machine can't take it; it waits on the instance.
     """  # noqa: DOC501 - a helper makes the exception
@@ -61,31 +67,74 @@ async def act(ctx: Context) -> dict[str, Any]:
     ctx.journal.fact("candidates", rows)  # also when the step fails: the receipt lists them
     model = found.model or next(iter(found.damaged), None)
     result: dict[str, Any] = {"transfers": [], "candidates": rows}
-    _save_logs(ctx, results)
+    await asyncio.to_thread(_copy_log, ctx, results)
+    _write_metrics(ctx, results)
     _say_damage(ctx, found)
-    outputs = _outputs(ctx, found, model)
-    if outputs:
-        done, _hashes = await collect.fetch(line, outputs, results, ctx.moved)
-        result["transfers"].append(asdict(done))
-        ctx.note(f"{count_text(len(outputs), 'output file')} in {results}")
     if model is not None:
         result |= await _bring_model(ctx, line, found, model, results)
-        result["transfers"] += result.pop("moved")
+    listing = found.listing
+    if ctx.task.artifacts.model is not None:
+        listing = await collect.survey(line, started_at)
+    result["transfers"] += await _bring_outputs(ctx, line, _Outputs(ctx, found, model, listing))
+    if model is not None:
+        beside, moved = await _bring_companions(ctx, line, found, model, listing)
+        result["transfers"] += moved
+        if "model" in result:
+            result["model"]["beside"] = beside
+    _say_unread(ctx, found, listing)
     if found.model is None and _succeeded(ctx):
-        raise _missing(ctx, found)
+        raise _missing(ctx, found, listing)
     return result
 
 
-def _outputs(ctx: Context, found: collect.Found, model: Artifact | None) -> list[FoundFile]:
+class _Outputs:
     """What comes home beside the model: the task's outputs, and damaged candidates before it."""
-    inside = {file.path for file in model.files} if model else set()
-    damaged = {file.path for one in found.damaged for file in one.files}
-    patterns = ctx.task.artifacts.outputs
-    return [
-        file
-        for file in found.files
-        if file.path not in inside and (file.path in damaged or is_output(file.path, patterns))
-    ]
+
+    def __init__(
+        self, ctx: Context, found: collect.Found, model: Artifact | None, listing: Listing
+    ) -> None:
+        self._patterns = ctx.task.artifacts.outputs
+        self._inside = {file.path for file in model.files} if model else set[str]()
+        self._damaged = {file.path for one in found.damaged for file in one.files}
+        self._listing = listing
+
+    def __contains__(self, path: object) -> bool:
+        return path not in self._inside and (
+            path in self._damaged or is_output(str(path), self._patterns)
+        )
+
+    def __iter__(self) -> Iterator[FoundFile]:
+        return (file for file in self._listing if file.path in self)
+
+
+async def _bring_outputs(ctx: Context, line: Line, outputs: _Outputs) -> list[dict[str, Any]]:
+    """Download the outputs; what of them keeps changing holds nothing up."""
+    results = Path(ctx.run.results_dir)
+    fetched = await fetch_many(line, outputs, results, ctx.moved)
+    for note in fetched.notes():
+        ctx.note(note)
+    if not fetched.done.files:
+        return []
+    ctx.note(f"{count_text(fetched.done.files, 'output file')} in {results}")
+    return [fetched.row()]
+
+
+def _say_unread(ctx: Context, found: collect.Found, listing: Listing) -> None:
+    """Say what could not be looked into; with no model, or not the best, that ends nothing.
+
+    Raises:
+        RemoteUnreadable: The model may be in there.
+    """
+    unread = [f"{shown(path)} ({why})" for path, why in listing.unread]
+    if unread:
+        more = listing.unread_count - _SHOWN_FILES
+        said = ", ".join(unread[:_SHOWN_FILES]) + (f" and {more} more" if more > 0 else "")
+        ctx.note(f"WARNING: towline could not look into {said}")
+    else:
+        said = ", ".join(shown(path) for path in found.unread_before[:_SHOWN_FILES])
+    if (unread and found.model is None) or found.unread_before:
+        message = f"the model may be in what towline can't read on the instance: {said}"
+        raise errors.RemoteUnreadable(message)
 
 
 def _say_damage(ctx: Context, found: collect.Found) -> None:
@@ -99,11 +148,17 @@ def _say_damage(ctx: Context, found: collect.Found) -> None:
 async def _bring_model(
     ctx: Context, line: Line, found: collect.Found, model: Artifact, results: Path
 ) -> dict[str, Any]:
-    """Download the model next to the receipt, under its own name, and its companions."""
+    """Download the model next to the receipt, under its own name."""
     staging = results / ".incoming"
     await checkpoints.reuse(ctx, model, staging)
-    done, hashes = await collect.fetch(line, model.files, staging, ctx.moved)
-    check = collect.check_at_home(model, staging)
+    fetched = await fetch(line, model.files, staging, ctx.moved, copy=True)
+    if lost := fetched.unread or fetched.gone:
+        message = f"{shown(lost[0])} of the model can't be read on the instance"
+        raise errors.RemoteUnreadable(message)
+    for note in fetched.notes():
+        ctx.note(note)
+    hashes = fetched.sha256
+    check = await asyncio.to_thread(collect.check_at_home, model, staging)
     if check.damaged and model is found.model:
         message = f"{shown(model.path)} changed while it was fetched, and arrived {check}"
         raise errors.ChecksumMismatch(message, hint="`towline resume` fetches it again")
@@ -111,16 +166,15 @@ async def _bring_model(
     target = results / (f"model-{name}" if name in _OWN_NAMES or name[0] == "." else name)
     _put_in_place(staging / (model.path if model.base is None else model.base), target)
     shutil.rmtree(staging, ignore_errors=True)
-    beside, moved = await _bring_companions(ctx, line, found, model, results)
     sha256 = next(iter(hashes.values())) if model.base is None else _tree_sha256(hashes)
     if check.damaged:
-        return {"moved": [asdict(done), *moved]}  # home, and no model all the same
+        return {"transfers": [fetched.row()]}  # home, and no model all the same
     ctx.note(
         f"model: {target} ({size_text(model.size_bytes)}, SHA-256 {sha256[:12]}... verified;"
         f" {model.why})"
     )
     return {
-        "moved": [asdict(done), *moved],
+        "transfers": [fetched.row()],
         "model": {
             "path": str(target),
             "remote_path": model.path,
@@ -128,13 +182,13 @@ async def _bring_model(
             "size_bytes": model.size_bytes,
             "why": model.why,
             "check": str(check),
-            "beside": beside,
+            "as_read": fetched.as_read,
         },
     }
 
 
 async def _bring_companions(
-    ctx: Context, line: Line, found: collect.Found, model: Artifact, results: Path
+    ctx: Context, line: Line, found: collect.Found, model: Artifact, listing: Listing
 ) -> tuple[str | None, list[dict[str, Any]]]:
     """Put settings, labels, results and plots of the model into one folder next to it.
 
@@ -144,17 +198,18 @@ async def _bring_companions(
     Raises:
         LocalWriteError: This machine can't take them.
     """
-    wanted = companions(model, found.files, found.search.ranked)
+    results = Path(ctx.run.results_dir)
+    wanted = await asyncio.to_thread(companions, model, listing, found.search.ranked)
     if not wanted:
         return None, []
     staging, ready = results / ".incoming-side", results / ".incoming-model-files"
     shutil.rmtree(ready, ignore_errors=True)
-    at_home = {file.path for file in _outputs(ctx, found, model)}
+    outputs = _Outputs(ctx, found, model, listing)
+    at_home = {file.path for file in wanted.values() if file.path in outputs}
     away = [file for file in wanted.values() if file.path not in at_home]
     moved = []
     if away:
-        done, _hashes = await collect.fetch(line, away, staging, ctx.moved)
-        moved.append(asdict(done))
+        moved.append((await fetch(line, away, staging, ctx.moved)).row())
     try:
         for name, file in wanted.items():
             source = (results if file.path in at_home else staging) / file.path
@@ -187,13 +242,23 @@ def _tree_sha256(hashes: dict[str, str]) -> str:
     return hashlib.sha256(lines.encode("utf-8", "surrogateescape")).hexdigest()
 
 
-def _save_logs(ctx: Context, results: Path) -> None:
-    """Copy the log and write metrics.csv; both have passed the redactor already."""
-    try:
+def _copy_log(ctx: Context, results: Path) -> None:
+    """Copy the log, which has passed the redactor already."""
+    with _writing(results):
         results.mkdir(parents=True, exist_ok=True)
         if ctx.files.log.exists():
             shutil.copyfile(ctx.files.log, results / "training.log")
+
+
+def _write_metrics(ctx: Context, results: Path) -> None:
+    with _writing(results):
         (results / "metrics.csv").write_text(metrics_csv(ctx), "utf-8", newline="")
+
+
+@contextlib.contextmanager
+def _writing(results: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         message = f"results can't be written to {results}: {error.strerror}"
         hint = "make it writable or make room; the model waits on the instance for `towline resume`"
@@ -210,12 +275,13 @@ def _succeeded(ctx: Context) -> bool:
     return ctx.run.error is None and ctx.run.wish is None
 
 
-def _missing(ctx: Context, found: collect.Found) -> errors.ArtifactMissing:
+def _missing(ctx: Context, found: collect.Found, files: Listing) -> errors.ArtifactMissing:
     if found.damaged:
         return _only_damaged(ctx, found)
-    files, wanted = found.files, ctx.task.artifacts.model
+    wanted = ctx.task.artifacts.model
     looked = f"artifacts.model {wanted!r}" if wanted else places_text()
-    listed = ", ".join(shown(file.path) for file in files[:_SHOWN_FILES]) or "no new files at all"
+    first = sorted(file.path for file in itertools.islice(files, _SHOWN_FILES))
+    listed = ", ".join(map(shown, first)) or "no new files at all"
     more = f" and {len(files) - _SHOWN_FILES} more" if len(files) > _SHOWN_FILES else ""
     message = (
         f"the training ended well but left no model (looked in {looked}); it wrote {listed}{more}"

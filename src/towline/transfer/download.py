@@ -14,9 +14,10 @@ from pathlib import Path
 
 from towline.core.manifest import shown
 from towline.errors import ChecksumMismatch, CommandFailed, ConnectionLost
-from towline.line import Line, Talk
+from towline.line import Line
 from towline.onboard import blocks, codecs, wire
 from towline.ports import Remote
+from towline.talk import Talk
 from towline.transfer.connections import Connections, race, share_bytes, together
 from towline.transfer.download_files import Landing, RemoteFile
 from towline.transfer.meter import Gauge, Meter, Report, TransferResult
@@ -36,7 +37,7 @@ async def download(
     A file that is home already, by size and hash, is not fetched. A beginning that an earlier
     attempt left (`.towline-*.part`) is taken up. A file that changes on the instance is hashed
     there again and fetched again, at most three times; TransferResult.changed then says its
-    true hash.
+    true hash, or TransferResult.restless that it never stopped, and is not home.
 
     Args:
         line: To the instance.
@@ -46,20 +47,26 @@ async def download(
         report: Told how far it is.
 
     Raises:
-        ChecksumMismatch: A file kept arriving different from what the instance says of it.
+        ChecksumMismatch: A file that stands still kept arriving different from what it is there.
         LocalWriteError: This machine can't take it; what arrived is kept.
         ConnectionLost: The line could not be taken up again.
     """
     meter = Meter("download", report)
     landing = Landing(into, items)
     meter.expect(sum(item.size_bytes for item in items), len(items))
-    await _Download(line, base, landing, meter).run()
-    changed = {
-        old.path: new.sha256
-        for old, new in zip(items, landing.items, strict=True)
-        if old.sha256 != new.sha256
-    }
-    return replace(meter.result("stream"), changed=changed)
+    one = _Download(line, base, landing, meter)
+    await one.run()
+    left = {*one.gone, *one.restless}
+    came = [
+        (old, new) for old, new in zip(items, landing.items, strict=True) if old.path not in left
+    ]
+    meter.expect(sum(new.size_bytes for _old, new in came), len(came))
+    return replace(
+        meter.result("stream"),
+        changed={old.path: new.sha256 for old, new in came if old.sha256 != new.sha256},
+        gone=tuple(one.gone),
+        restless=tuple(one.restless),
+    )
 
 
 class _Download:
@@ -73,6 +80,8 @@ class _Download:
         self._gauge = Gauge()
         self._writing = asyncio.Lock()
         self._tries: dict[int, int] = {}
+        self.gone: list[str] = []
+        self.restless: list[str] = []
 
     async def run(self) -> None:
         """Fetch until every file is home."""
@@ -142,7 +151,7 @@ class _Download:
         """Have what did not arrive right hashed anew on the instance.
 
         Raises:
-            ChecksumMismatch: It was tried often enough, or it is gone.
+            ChecksumMismatch: It was tried often enough, and has not changed there.
         """
         if not numbers:
             return
@@ -153,15 +162,18 @@ class _Download:
             item = landing.items[number]
             self._tries[number] = self._tries.get(number, 0) + 1
             sha256 = answer["sha256"][path]
-            if sha256 is None:
-                message = f"{shown(item.path)} went away on the instance while it was fetched"
-                raise ChecksumMismatch(message, hint="run the same command again")
+            if sha256 is None or (self._tries[number] >= _TRIES and sha256 != item.sha256):
+                (self.gone if sha256 is None else self.restless).append(item.path)
+                await asyncio.to_thread(landing.leave, number)
+                continue
             if self._tries[number] >= _TRIES:
                 message = f"{shown(item.path)} did not arrive as it is on the instance"
                 raise ChecksumMismatch(message, hint=f"tried {_TRIES} times; `towline resume`")
             fresh = replace(item, sha256=sha256, size_bytes=answer["size"][path])
             await asyncio.to_thread(landing.expect, number, fresh)
-        self._meter.note(f"{len(paths)} of the files did not arrive whole; fetching them again")
+        if landing.missing:
+            which = f"{len(landing.missing)} of the files"
+            self._meter.note(f"{which} did not arrive whole; fetching them again")
 
     def _show(self) -> None:
         landing = self._landing

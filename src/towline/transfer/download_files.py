@@ -6,16 +6,16 @@ thread. The paths come from the instance and are taken as hostile; uses nothing 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from towline.core.manifest import path_bytes, shown
+from towline.disk import writing
 from towline.errors import CommandFailed, LocalWriteError
 from towline.transfer.growing import Growing
 
@@ -23,7 +23,6 @@ _WINDOWS = os.name == "nt"
 _WINDOWS_REFUSES = re.compile(
     r'[<>:"|?*\\\x00-\x1f]|[ .]$|^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)', re.IGNORECASE
 )
-_HINT = "make room there or choose another folder, then `towline resume`"
 _NAME_HINT = "rename the file in the training's script"
 _FLUSH_BYTES = 1024 * 1024  # larger files are brought to the disk one by one
 _OWNER = 0o600  # what the user needs to handle a result
@@ -80,7 +79,7 @@ class Landing:
                 self.home_bytes += item.size_bytes
                 continue
             seen.add(item.path)
-            with _writing(target):
+            with writing(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
             self._missing.add(number)
 
@@ -92,7 +91,7 @@ class Landing:
         """
         gaps = []
         for number in list(self.missing):
-            with _writing(self._targets[number]):
+            with writing(self._targets[number]):
                 found = Growing.gaps(self._part(number), self.items[number].size_bytes)
             if not found:
                 self._finish(number, None)
@@ -112,7 +111,7 @@ class Landing:
         if number not in self._missing or offset + len(data) > size:
             raise CommandFailed("the instance sent what was not asked for")
         self.home_bytes += len(data)
-        with _writing(self._targets[number]):
+        with writing(self._targets[number]):
             if len(data) == size and number not in self._growing:
                 self._part(number).write_bytes(data)
                 self._finish(number, hashlib.sha256(data).hexdigest())
@@ -133,9 +132,24 @@ class Landing:
     def expect(self, number: int, item: RemoteFile) -> None:
         """Take a changed file's new figures; what was there of the old one is dropped."""
         part = self._part(number)
-        with _writing(part):
+        with writing(part):
             Growing.drop(part)
         self.items[number] = item
+
+    def leave(self, number: int) -> None:
+        """Do without a file; what there is of it goes."""
+        part = self._part(number)
+        with writing(part):
+            Growing.drop(part)
+        self._missing.discard(number)
+
+    def arriving(self) -> Arriving:
+        """Begin to write the one file that is expected, from its beginning to an end not known yet.
+
+        Raises:
+            LocalWriteError: This machine can't take it.
+        """
+        return Arriving(self._targets[0], self._part(0))
 
     def settle(self) -> None:
         """Bring the folders' entries to the disk, so that no power cut takes a file away again."""
@@ -143,7 +157,7 @@ class Landing:
             return  # folders can't be opened there
         os.sync()  # one for all small files: one each would take minutes where there are many
         for folder in {target.parent for target in self._targets}:
-            with _writing(folder):
+            with writing(folder):
                 fd = os.open(folder, os.O_RDONLY)
                 try:
                     os.fsync(fd)
@@ -171,7 +185,7 @@ class Landing:
         ``sha256`` is what was hashed of it as it came, None if nothing was.
         """
         item, target, part = self.items[number], self._targets[number], self._part(number)
-        with _writing(target):
+        with writing(target):
             if not item.size_bytes:
                 part.touch()
             if part.stat().st_size != item.size_bytes or (sha256 or _hash(part)) != item.sha256:
@@ -181,9 +195,7 @@ class Landing:
             if item.size_bytes > _FLUSH_BYTES or not hasattr(os, "sync"):
                 with part.open("rb+", buffering=0) as file:
                     os.fsync(file.fileno())
-            part.chmod(item.mode & 0o777 | _OWNER)
-            _set_time(part, item.mtime_ns)
-            part.replace(target)
+            _place(part, target, item)
             Growing.drop(part)
         self._missing.discard(number)
 
@@ -196,6 +208,48 @@ class Landing:
                 names = f"{shown(self.items[twin].path)} and {shown(self.items[number].path)}"
                 message = f"this disk can't hold both {names}"
                 raise LocalWriteError(message, hint="choose a folder on another disk")
+
+
+class Arriving:
+    """A file whose bytes come in order; `close` drops what was not put in place."""
+
+    def __init__(self, target: Path, part: Path) -> None:
+        self._target, self._part = target, part
+        with writing(target):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            self._file = part.open("wb", buffering=0)
+
+    def write(self, data: memoryview) -> None:
+        """Write the next bytes.
+
+        Raises:
+            LocalWriteError: This machine can't take it.
+        """
+        with writing(self._target):
+            while data:
+                data = data[self._file.write(data) :]
+
+    def put_in_place(self, item: RemoteFile) -> None:
+        """Take it as whole.
+
+        Raises:
+            LocalWriteError: This machine can't take it.
+        """
+        with writing(self._target):
+            os.fsync(self._file.fileno())
+            self._file.close()
+            _place(self._part, self._target, item)
+
+    def close(self) -> None:
+        """Drop what is not in place."""
+        self._file.close()
+        self._part.unlink(missing_ok=True)
+
+
+def _place(part: Path, target: Path, item: RemoteFile) -> None:
+    part.chmod(item.mode & 0o777 | _OWNER)
+    _set_time(part, item.mtime_ns)
+    part.replace(target)
 
 
 def _checked(path: str) -> list[str]:
@@ -225,16 +279,6 @@ def _twins(items: Sequence[RemoteFile]) -> dict[int, list[int]]:
             twins[number] = list(group)
         group.append(number)
     return twins
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Say plainly why this machine can't take a file."""
-    try:
-        yield
-    except OSError as error:
-        message = f"{shown(str(path))} can't be written: {error.strerror or error}"
-        raise LocalWriteError(message, hint=_HINT) from error
 
 
 def _hash(path: Path) -> str:

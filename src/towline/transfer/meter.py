@@ -46,7 +46,8 @@ class TransferResult:
 
     ``manifest_sha256`` names what was uploaded ("" for a download), ``mode`` the way it went:
     stream, zip or files. ``connections`` is the most that were in use at once. ``changed`` holds the true SHA-256 of downloaded files that changed on
-    the instance after they had been listed.
+    the instance after they had been listed; ``gone`` and ``restless`` are those that did not come
+    home: they went away there, or changed each time they were fetched.
     """
 
     direction: Direction
@@ -58,6 +59,8 @@ class TransferResult:
     manifest_sha256: str
     mode: str
     changed: dict[str, str] = field(default_factory=dict)
+    gone: tuple[str, ...] = ()
+    restless: tuple[str, ...] = ()
 
 
 Report = Callable[[TransferProgress], None]

@@ -11,9 +11,10 @@ import time
 from dataclasses import dataclass
 
 from towline.errors import ConnectionLost, NotReady
-from towline.line import Line, Talk
+from towline.line import Line
 from towline.onboard import wire
 from towline.ports import Channel, Remote
+from towline.talk import Talk
 from towline.transfer.connections import Connections, race, together
 from towline.transfer.meter import Gauge, Meter
 

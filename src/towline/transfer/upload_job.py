@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from towline.errors import ChecksumMismatch, ConnectionLost
-from towline.line import Line, Talk
+from towline.line import Line
 from towline.onboard import wire
+from towline.talk import Talk
 from towline.transfer.compression import Compression
 from towline.transfer.hashing import Hashing
 from towline.transfer.meter import Meter

@@ -10,8 +10,8 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from towline.line import Talk
 from towline.onboard import wire
+from towline.talk import Talk
 from towline.transfer.connections import share_bytes, together
 from towline.transfer.meter import Gauge
 from towline.transfer.shares import Share, Shares

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 
 from towline.core.units import size_text
 from towline.errors import ChecksumMismatch, CommandFailed, ConnectionLost, RemoteDiskFilled
-from towline.line import Talk
 from towline.onboard import wire
 from towline.ports import Remote
+from towline.talk import Talk
 from towline.transfer.connections import Connections, race, together
 from towline.transfer.meter import Gauge
 from towline.transfer.shares import WHOLE_BYTES, Part, Prefix, Share, Shares
