@@ -15,14 +15,17 @@ from tests.storm import oracle
 from tests.storm.world import EPOCH
 
 RULES = {
-    "guard_needs_disk": True,  # it writes its reason before it ends the instance
-    "guard_waits_for_the_job": True,  # however long the job takes to die
-    "survey_cut": None,  # files after so many are left out
-    "exit_marker_needs_disk": True,
+    "guard_needs_disk": False,  # it writes its reason before it ends the instance, or dies
+    "guard_waits_for_the_job": False,  # however long the job takes to die
+    "survey_cut": None,  # files after so many are left out, and nobody says so
+    "exit_marker_needs_disk": False,
+    "halt_waits_for_ever": False,  # for a job that no signal ends
+    "board_needs_disk": False,  # the program can't lie in memory
+    "guard_returns": True,  # after a reboot, where the machine has cron
 }
 HOME = "/home/ubuntu"
 _KEEPALIVE_S = 2.0
-_GRACE_OF_GUARD_S = 20.0
+_KILL_S = 5.0  # from SIGKILL on, until a job counts as undying
 
 
 class Refused(Exception):
@@ -153,6 +156,8 @@ class Box:
         self.job = None
         self.supervisor = False
         self.guard = None
+        self.age_known, self.age_since = 0.0, world.now
+        self.halted_s = None  # the age at which the training was asked to end
         self.guard_alive = False
         self.guard_lost_at = None
         self.boarded_at = 0.0
@@ -212,6 +217,8 @@ class Box:
         if self.job is not None:
             self.job.vanish("reboot")
         self.cut("reboot")
+        if self.script.get("cron") and RULES["guard_returns"]:
+            self.world.after(15.0, self.return_guard)
 
     def lose_guard(self):
         """The guard is killed, by chance or with everything else."""
@@ -235,52 +242,84 @@ class Box:
             }  # fmt: skip
         self._wake()
 
-    # -- the guard ------------------------------------------------------------------------------
+    # -- its age, and the guard -------------------------------------------------------------------
+
+    def age(self):
+        """Seconds since it was asked for, as it knows them."""
+        return self.age_known + self.world.now - self.age_since
 
     def watch(self, generation):
-        """The guard's look, once a second in truth; here when something could be due."""
+        """The guard's look: once a second in truth, here whenever something could be due."""
         if not self.guard_alive or generation != self.guard["generation"] or self.left:
             return
-        why = self._guard_reason()
-        if why is None:
-            self.world.after(self._guard_pause(), self.watch, generation)
-            return
-        self.world.say(f"{self.name}: the guard ends it: {why}")
+        guard, now = self.guard, self.age()
+        due = guard["training_s"] is not None and now >= guard["training_s"]
+        if due and self.phase() == "running":
+            if not self._guard_speaks(guard["why"]):
+                return
+            self._guard_halts(now)
+        why = self._why_end(now)
+        if why is not None:
+            if not self._guard_speaks(why):
+                return
+            waits = RULES["guard_waits_for_the_job"] and self.job is not None and self.job.alive
+            if guard["end_argv"] and self.rented is not None and not waits:
+                self.rented.account.end(self.rented, "the instance itself")
+                return
+        self.world.after(self._guard_pause(), self.watch, generation)
+
+    def _guard_speaks(self, why):
+        """Say why, once; whether the guard still lives."""
+        if self.control.get("guard") is None:
+            self.world.say(f"{self.name}: the guard acts: {why}")
         if RULES["guard_needs_disk"] and self.is_full():
             self.guard_alive = False
             self.world.say(f"{self.name}: the guard died: no space left")
-            return
-        self.control["guard"] = {"reason": why}
-        if self.phase() == "running" and self.job is not None:
-            self.job.terminate("guard")
-        self.world.after(_GRACE_OF_GUARD_S, self._guard_end, generation)
+            return False
+        self.control["guard"] = {"reason": why, "limit": why}
+        return True
 
-    def _guard_end(self, generation):
-        if not self.guard_alive or generation != self.guard["generation"]:
-            return
-        if self.job is not None and self.job.alive:
+    def _guard_halts(self, now):
+        if self.halted_s is None:
+            self.halted_s = now
+            if self.job is not None:
+                self.job.terminate("guard")
+        elif now - self.halted_s >= self.guard["stop_grace_s"] and self.job is not None:
             self.job.kill("guard")
-            if self.job.alive and RULES["guard_waits_for_the_job"]:
-                self.world.after(30.0, self._guard_end, generation)
-                return
-        self.guard_alive = False
-        if self.guard["end_argv"] and self.rented is not None:
-            self.rented.account.end(self.rented, "the instance itself")
 
-    def _guard_reason(self):
-        up = self.world.now - self.booted
-        if self.guard["deadline"] is not None and up > self.guard["deadline"]:
-            return "limit"
-        silent = self.world.now - self.contact
-        if silent > self.guard["grace_s"] and self.phase() != "running":
+    def _why_end(self, now):
+        if self.guard["lifetime_s"] is not None and now >= self.guard["lifetime_s"]:
+            return "the run reached its time or cost limit"
+        if self.world.now - self.contact > self.guard["grace_s"] and not self._is_company(now):
             return "nobody came"
         return None
 
+    def _is_company(self, now):
+        if self.phase() != "running":
+            return False
+        return self.halted_s is None or now - self.halted_s <= self.guard["stop_grace_s"] + _KILL_S
+
     def _guard_pause(self):
-        pauses = [max(self.guard["grace_s"] - (self.world.now - self.contact), 0) + 1]
-        if self.guard["deadline"] is not None:
-            pauses.append(self.guard["deadline"] - (self.world.now - self.booted) + 0.5)
-        return max(1.0, min(pauses + [300.0]))
+        guard, now = self.guard, self.age()
+        ahead = [guard["grace_s"] - (self.world.now - self.contact) + 0.5]
+        for at in (guard["training_s"], guard["lifetime_s"]):
+            if at is not None:
+                ahead.append(at - now)
+        if self.halted_s is not None:
+            ahead.append(self.halted_s + guard["stop_grace_s"] - now)
+        ahead = [one for one in ahead if one > 0]
+        if self.phase() == "running" or not ahead:
+            return min([5.0, *ahead])
+        return max(0.05, min(ahead))
+
+    def return_guard(self):
+        """After a reboot cron starts the guard again, by the orders that it had."""
+        if self.powered and self.guard is not None and not self.guard_alive and not self.left:
+            self.guard_alive = True
+            self.guard_lost_at = None
+            self.guard["generation"] += 1
+            self.contact = self.world.now
+            self.watch(self.guard["generation"])
 
     # -- the verbs that answer at once ----------------------------------------------------------
 
@@ -295,10 +334,12 @@ class Box:
         return {
             "phase": self.phase(), "start": self.control.get("start"),
             "exit": self.control.get("exit"), "guard": self.control.get("guard"),
+            "detached": None,
         }  # fmt: skip
 
     def fence(self, request):
-        self.need_disk()
+        if "epoch" not in self.control:
+            self.need_disk()
         if request["epoch"] < self.control.get("epoch", 0):
             raise Refused("fenced", "a newer driver of this run owns the instance")
         self.control["epoch"] = request["epoch"]
@@ -325,19 +366,24 @@ class Box:
         return {"error": None}
 
     def arm(self, request):
+        """The guard's orders; the age as the driver knows it, the first time."""
         self.fence(request)
-        lifetime = request["lifetime_s"]
-        up = self.world.now - self.booted
-        generation = (self.guard or {"generation": 0})["generation"] + 1
-        self.guard = {
-            "deadline": None if lifetime is None else up + lifetime,
-            "grace_s": request["grace_s"], "end_argv": request["end_argv"],
-            "generation": generation,
-        }  # fmt: skip
+        told, generation = request["age"], 1
+        if self.guard is None:
+            up_s = self.world.now - self.booted if told["own_boot"] else 0.0
+            witnessed_s = max(0.0, min(told["wall_s"], up_s + told["boot_s"]))
+            self.age_known = max(told["known_s"] or 0.0, witnessed_s)
+            self.age_since = self.world.now
+        else:
+            generation += self.guard["generation"]
+        self.guard = request["limits"] | {
+            "end_argv": request["end_argv"], "generation": generation
+        }
         self.contact = self.world.now
         self.guard_alive = True
         self.watch(generation)
-        return {"armed": True}
+        comes_back = "cron" if request["reboot"] and self.script.get("cron") else None
+        return {"armed": True, "age_s": self.age(), "reboot": comes_back}
 
     def equip(self, request):
         self.fence(request)
@@ -350,6 +396,7 @@ class Box:
         """Exactly once: the marker is exclusive."""
         self.fence(request)
         if self.job is None and not self.supervisor:
+            self.need_disk()
             nonce = request["nonce"]
             self.control["start"] = {
                 "run": request["run"], "epoch": request["epoch"], "at": self.now(),
@@ -369,7 +416,7 @@ class Box:
                 torn = len(data) < 8 or len(data) != len(model_bytes(0))
                 odd = path.endswith(".safetensors") and torn
                 checks[path] = ["damaged", "safetensors", "cut"] if odd else ["whole", "", ""]
-        return {"checks": checks, "uploaded": {}}
+        return {"checks": checks, "uploaded": {}, "unread": []}
 
     def digest(self, request):
         sha256, size = {}, {}
@@ -377,19 +424,15 @@ class Box:
             data = self._file(path)
             sha256[path] = None if data is None else hashlib.sha256(data).hexdigest()
             size[path] = 0 if data is None else len(data)
-        return {"sha256": sha256, "size": size, "unreadable": []}
+        return {"sha256": sha256, "size": size, "unread": []}
 
-    def survey(self, request):
-        rows = []
-        for path, (data, mtime_ns) in sorted(self.files.items()):
-            top, _, rest = path.partition("/")
-            rows.append({
-                "root": f"{request['root']}/{top}", "path": rest, "size": len(data),
-                "mtime_ns": mtime_ns, "mode": 0o600, "inode": len(rows), "moving": False,
-            })  # fmt: skip
-        cut = RULES["survey_cut"]
-        truncated = cut is not None and len(rows) > cut
-        return {"files": rows[:cut], "truncated": truncated, "unreadable": []}
+    def look(self, request):
+        files = {}
+        for path in request["paths"]:
+            found = self.files.get(_below(path))
+            if found is not None:
+                files[path] = [len(found[0]), found[1], False]
+        return {"files": files}
 
     def leave(self, request):
         """Kill the run's processes, remove its folder."""
@@ -405,8 +448,13 @@ class Box:
         return {"processes_left": 0, "folder_gone": True}
 
     def _file(self, path):
-        found = self.files.get(path.split("/towline/", 1)[1].partition("/")[2])
+        found = self.files.get(_below(path))
         return None if found is None else found[0]
+
+
+def _below(path):
+    """A path below the run's folder."""
+    return path.split("/towline/", 1)[1].partition("/")[2]
 
 
 #: verbs of one request and one answer: (method, seconds that they take)
@@ -417,7 +465,7 @@ SIMPLE = {
     "guard": ("arm", 0.1),
     "preflight": ("preflight", 1.0),
     "start": ("start", 0.2),
-    "survey": ("survey", 0.3),
+    "look": ("look", 0.5),
     "examine": ("examine", 0.1),
     "digest": ("digest", 0.1),
     "leave": ("leave", 0.3),
@@ -487,7 +535,7 @@ class Equip(Verb):
 
 
 class Halt(Verb):
-    """TERM, then KILL after the grace; it waits for as long as the training lives."""
+    """TERM, KILL after the grace; what lives some seconds after that is told, not waited for."""
 
     def begin(self):
         box = self.box
@@ -499,6 +547,7 @@ class Halt(Verb):
         self._kill_at = box.world.now + self.request["grace_s"]
         if box.job is not None and box.job.alive:
             box.world.say(f"{box.name}: halt")
+            box.halted_s = box.age() if box.halted_s is None else box.halted_s
             box.job.terminate("halt")
         self.next_at = box.world.now + 0.1
 
@@ -506,28 +555,28 @@ class Halt(Verb):
         if self.over or self.request is None:
             return
         box = self.box
-        if box.job is None or box.phase() != "running":
-            self.answer(lambda _request: box.state())
-        elif box.world.now >= self._kill_at - 1e-6:
+        now = box.world.now + 1e-6
+        undying = now >= self._kill_at + _KILL_S and not RULES["halt_waits_for_ever"]
+        if now >= self._kill_at and box.job is not None:
             box.job.kill("halt")
-            self.next_at = box.world.now + 1.0
-        else:
-            self.next_at = min(self._kill_at, box.world.now + 5.0)
+        if box.job is None or box.phase() != "running" or undying:
+            self.answer(lambda _request: box.state())
+            return
+        if not RULES["halt_waits_for_ever"]:
+            self.send_json(wire.JSON, {"halting": True})
+        self.next_at = min(now + 2.0, self._kill_at if now < self._kill_at else now + 2.0)
 
 
 class Follow(Verb):
+    """The log from an offset on, in blocks; the age first, a sign of life every two seconds."""
+
     def begin(self):
         box = self.box
-        try:
-            box.need_disk()  # the contact file is touched; the control folder made
-        except Refused as refused:
-            if box.contact is None:
-                self.answer(_raiser(refused))
-                return
-        box.contact = box.world.now if box.contact is not None else None
         self.offset = self.request["offset"]
         self.said = self.grew = box.world.now
-        self.sampled = box.world.now
+        self.caught_up = False
+        box.contact = box.world.now
+        self.send_json(wire.JSON, {"age_s": box.age() if box.guard is not None else None})
 
     def turn(self):
         if self.over or self.request is None:
@@ -535,19 +584,53 @@ class Follow(Verb):
         box, now = self.box, self.box.world.now
         if len(box.log) > self.offset:
             block = bytes(box.log[self.offset : self.offset + 262144])
-            self.send(wire.DATA, block)
+            self.send(wire.DATA, blocks.wrap(block, "stored"))
             self.offset += len(block)
             self.said = self.grew = now
+            self.caught_up = False
         elif box.phase() != "running":
             self.send_json(wire.RESULT, box.state() | {"offset": self.offset})
             self.over = True
             return
-        elif now - self.said >= _KEEPALIVE_S - 1e-6:
-            self.send_json(wire.JSON, {"idle_s": round(now - self.grew, 3)})
-            self.said = now
-        if box.contact is not None:
-            box.contact = now
-        self.next_at = self.said + _KEEPALIVE_S
+        elif not self.caught_up or now - self.said >= _KEEPALIVE_S - 1e-6:
+            idle_s = round(now - self.grew, 3)
+            self.send_json(wire.JSON, {"idle_s": idle_s, "detached": None})
+            self.said, self.caught_up = now, True
+        box.contact = now
+        self.next_at = self.said + (_KEEPALIVE_S if self.caught_up else 0.05)
+
+
+class Survey(Verb):
+    """All files in rows; the end says how many there were."""
+
+    def begin(self):
+        self._due, self.next_at = "survey", self.box.world.now + 0.2
+
+    def turn(self):
+        if self._due is None or self.box.world.now < self.next_at - 1e-6:
+            return
+        self._due = self.next_at = None
+        folders, cut = {}, RULES["survey_cut"]
+        rows = sorted(self.box.files.items())[:cut]
+        for path, (data, mtime_ns) in rows:
+            folder, _, name = path.rpartition("/")
+            folders.setdefault(folder, []).append([name, len(data), mtime_ns, 0o600, ""])
+        if folders:
+            raw = json.dumps(list(folders.items()), separators=(",", ":")).encode()
+            self.send(wire.ROWS, blocks.wrap(raw, "stored"))
+        result = {"files": len(rows), "unread": [], "unread_count": 0}
+        self.answer(lambda _request: result)
+
+
+class Read(Verb):
+    """One file as it is read."""
+
+    def begin(self):
+        data = self.box._file(self.request["path"])
+        if data is not None:
+            self.send(wire.DATA, blocks.wrap(data, "stored"))
+        said = None if data is None else hashlib.sha256(data).hexdigest()
+        self.answer(lambda _request: {"sha256": said, "size": len(data or b"")})
 
 
 class Receive(Verb):
@@ -636,7 +719,8 @@ class Send(Verb):
 
 
 TALKS = {
-    "state": State, "equip": Equip, "halt": Halt, "follow": Follow, "receive": Receive, "send": Send,
+    "state": State, "equip": Equip, "halt": Halt, "follow": Follow, "receive": Receive,
+    "send": Send, "survey": Survey, "read": Read,
 }  # fmt: skip
 
 

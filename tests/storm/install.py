@@ -28,6 +28,7 @@ import towline.store.journal
 from towline import errors
 from towline.cli.render import PlainView
 from towline.cli.tell import tell_end
+from towline.cli.spool import PATIENCE_S
 from towline.cli.text import Out
 from towline.core.instance import Features
 from towline.core.task import Artifacts, Keep, Limits, Resources, TaskSpec
@@ -35,13 +36,11 @@ from towline.core.redact import Redactor
 from towline.core.units import Duration
 from towline.home import Home
 from towline.providers.ssh import SshProvider
-from towline.store.database import Database
 
 from tests.storm.loop import CURRENT
 from tests.storm.ports import Killed, SimDialer, SimProvider
 
 MOST_COMMITS = 600  # of one process in a minute: more is a loop without pauses
-_BUSY_S = 20.0  # how long SQLite waits for a lock
 LIFE = None  # the life that is lived now
 
 SHM = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
@@ -84,22 +83,50 @@ class Child:
 
 
 class SimOut(Out):
-    """A terminal that may be blocked; what was said is kept."""
+    """A terminal that may be blocked: whoever writes to it himself stands still until it is not."""
 
     def __init__(self, life, process):
         super().__init__()
         self._life = life
         self._process = process
+        self._has_spool = False
 
     @property
     def is_terminal(self):
         return False
 
+    @contextlib.contextmanager
+    def unblocked(self):
+        """What is written waits in a thread of its own."""
+        before, self._has_spool = self._has_spool, True
+        try:
+            yield
+        finally:
+            self.settle()
+            self._has_spool = before
+
+    def settle(self, patience_s=PATIENCE_S):
+        if self._has_spool and self._blocked_s() > 0:
+            self._life.loop.pass_time(min(self._blocked_s(), patience_s))
+
+    @property
+    def is_behind(self):
+        return self._has_spool and self._blocked_s() > 0
+
+    @property
+    def is_stuck(self):
+        return self.is_behind
+
+    def _blocked_s(self):
+        return self._life.terminal_blocked_until - self._life.world.now
+
     def _write(self, _stream, text, end="\n"):
         del text, end
-        life = self._life
-        if life.world.now < life.terminal_blocked_until:
-            life.loop.pass_time(life.terminal_blocked_until - life.world.now)
+        if self._blocked_s() > 0 and not self._has_spool:
+            self._life.loop.pass_time(self._blocked_s())
+
+    def take_logs(self):
+        pass
 
     def bug(self, error):
         self._life.bugs.append((self._process.name, error))
@@ -138,8 +165,7 @@ async def drive_unseen(life, process, out, run_id):
     return tell_end(out, opened_home, ended)
 
 
-async def _show_quietly(_towline, _run_id, _view, is_over, *, after=0):
-    del after
+async def _show_quietly(is_over):
     import asyncio  # noqa: PLC0415
 
     while not is_over():
@@ -149,72 +175,72 @@ async def _show_quietly(_towline, _run_id, _view, is_over, *, after=0):
 _really_show = towline.cli.drive.show_run
 
 
-async def _show(*args, **more):
-    show = _really_show if LIFE.plan.get("view") else _show_quietly
-    await show(*args, **more)
+async def _show(out, opened_home, run_id, view, is_over, *, after=0):
+    """Few lives need all that is shown ten times a second."""
+    if LIFE.plan.get("view"):
+        await _really_show(out, opened_home, run_id, view, is_over, after=after)
+    else:
+        await _show_quietly(is_over)
 
 
 # -- the journal's file -----------------------------------------------------------------------------
 
 
-class SimDatabase(Database):
-    """The real journal on a real file, with another program in the way at times."""
+class SimConnection(sqlite3.Connection):
+    """The journal's real file, with another program in the way at times, or a failing disk."""
 
-    def __init__(self, path):
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
         self._process = CURRENT.get()
-        super().__init__(path)
-        self._db.execute("PRAGMA synchronous = OFF")
+        self._timeout_s = more.get("timeout", 5.0)
         if self._process is not None:
             self._process.databases.append(self)
 
-    def rows(self, sql, *args):
-        self._trouble()
-        return super().rows(sql, *args)
-
-    def row(self, sql, *args):
-        self._trouble()
-        return super().row(sql, *args)
-
-    def _trouble(self):
+    def execute(self, sql, args=()):
         if self._process is not None and not self._process.alive:
             raise Killed
-        if LIFE is not None and LIFE.world.now < LIFE.io_error_until:
-            raise sqlite3.OperationalError("disk I/O error")
-
-    @contextlib.contextmanager
-    def transaction(self):
-        life = LIFE
-        self._trouble_as_store()
-        if life is not None and life.world.now < life.locked_until:
-            wait_s = life.locked_until - life.world.now
-            life.loop.pass_time(min(wait_s, _BUSY_S))
-            if wait_s > _BUSY_S:
-                message = "the journal could not be written: database is locked"
-                raise errors.StoreError(message, hint="free some disk space, then `towline resume`")
-        with super().transaction():
-            yield
-        self._committed()
-
-    def _trouble_as_store(self):
-        try:
-            self._trouble()
-        except sqlite3.Error as error:
-            message = f"the journal could not be written: {error}"
-            raise errors.StoreError(message, hint="free some disk space") from error
+        if LIFE is None or self._process is None:
+            return super().execute(sql, args)
+        if LIFE.world.now < LIFE.io_error_until:
+            raise _sqlite_error("disk I/O error", sqlite3.SQLITE_IOERR)
+        if sql == "BEGIN IMMEDIATE" and (wait_s := LIFE.locked_until - LIFE.world.now) > 0:
+            LIFE.loop.pass_time(min(wait_s, self._timeout_s))
+            if wait_s > self._timeout_s:
+                raise _sqlite_error("database is locked", sqlite3.SQLITE_BUSY)
+        if sql.startswith("PRAGMA synchronous"):
+            sql = "PRAGMA synchronous = OFF"
+        done = super().execute(sql, args)
+        if sql == "COMMIT":
+            self._committed()
+        return done
 
     def _committed(self):
-        if LIFE is None or self._process is None:
-            return
-        LIFE.world.hits["commit"] += 1
+        world = LIFE.world
+        world.hits["commit"] += 1
         minute = (self._process.number, int(LIFE.loop.time() // 60))
-        LIFE.world.minutes[minute] += 1
-        if LIFE.world.minutes[minute] > MOST_COMMITS:
-            LIFE.world.breaks("no livelock", f"{MOST_COMMITS} commits in a minute")
+        world.minutes[minute] += 1
+        if world.minutes[minute] > MOST_COMMITS:
+            world.breaks("no livelock", f"{MOST_COMMITS} commits in a minute")
             raise LIFE.hopeless()
-        for fault in LIFE.world._planned.get(("commit", LIFE.world.hits["commit"]), ()):
-            LIFE.act(fault | {"t": LIFE.world.now})
+        for fault in world._planned.get(("commit", world.hits["commit"]), ()):
+            LIFE.act(fault | {"t": world.now})
         if not self._process.alive:
             raise Killed
+
+
+def _sqlite_error(text, code):
+    error = sqlite3.OperationalError(text)
+    error.sqlite_errorcode = code
+    return error
+
+
+_really_connect = sqlite3.connect
+
+
+def _connect(path, *args, **more):
+    if str(path).endswith("towline.db") and CURRENT.get() is not None:
+        more["factory"] = SimConnection
+    return _really_connect(path, *args, **more)
 
 
 def _this_process():
@@ -323,7 +349,7 @@ def prepare(life):
         (PROJECT / "code" / "train.py").write_text("print('hello')\n")
     if not TEMPLATE.exists():
         made = towline.store.journal.Store(TEMPLATE, Redactor(), None)
-        made._db._db.execute("PRAGMA journal_mode = DELETE")
+        made._db._db.execute("PRAGMA journal_mode = DELETE")  # one file, to be copied
         made.close()
     shutil.rmtree(life.folder, ignore_errors=True)
     life.home.mkdir(parents=True, mode=0o700)
@@ -334,7 +360,7 @@ def prepare(life):
 
 
 _PLACES = (
-    (towline.store.journal, "Database", SimDatabase),
+    (sqlite3, "connect", _connect),
     (towline.store.journal, "this_process", _this_process),
     (towline.store.journal, "is_alive", _is_alive),
     (towline.ssh.client, "SshDialer", _dialer),
@@ -351,6 +377,7 @@ _PLACES = (
     (time, "monotonic", lambda: LIFE.monotonic()),
     (secrets, "token_hex", lambda n=32: LIFE.rng.randbytes(n).hex()),
     (secrets, "token_bytes", lambda n=32: LIFE.rng.randbytes(n)),
+    (os, "_exit", lambda _code: LIFE.exit_now()),
     (os, "sync", lambda: None),
     (os, "fsync", lambda _fd: None),
     (sys, "unraisablehook", lambda _what: None),

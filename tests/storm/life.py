@@ -22,7 +22,7 @@ from tests.storm.box import Box, model_bytes
 from tests.storm.loop import CURRENT, Spinning, StormLoop, within
 from tests.storm.world import EPOCH, Account, World
 
-RIGHT, WRONG, NONE = "right", "wrong", "none"
+RIGHT, WRONG, NONE, RENEWED = "right", "wrong", "none", "renewed"
 
 
 class Process:
@@ -102,7 +102,8 @@ class Life:
         return self.world.now >= self.outage_until
 
     def account(self, name, key):
-        """The account that a key opens."""
+        """The account that a key opens; a renewed key opens the same as the one before."""
+        key = RIGHT if key == RENEWED else key
         found = self.world.accounts.get((name, key))
         if found is None:
             shape = self.plan["shape"]
@@ -143,6 +144,13 @@ class Life:
     def require_identity(self, address):
         if address.identity is not None and self.world.now < self.identity_away_until:
             raise errors.SpecError(f"the identity file {address.identity} can't be used: gone")
+
+    def exit_now(self):
+        """`os._exit`: the process is over where it stands."""
+        from tests.storm.ports import Killed  # noqa: PLC0415 - they know each other
+
+        CURRENT.get().die("it ends itself")
+        raise Killed
 
     def hopeless(self):
         """Give the life up: it would go on so for ever."""

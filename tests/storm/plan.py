@@ -7,9 +7,9 @@ life otherwise.
 
 import random
 
-VERBS = ("board", "guard", "receive", "equip", "preflight", "state", "start", "follow", "halt",
+VERBS = ("look", "board", "guard", "receive", "equip", "preflight", "state", "start", "follow", "halt",
          "survey", "examine", "digest", "send")  # fmt: skip
-METHODS = ("offers", "create", "get", "list_tagged", "terminate", "leftovers", "remove")
+METHODS = ("account_id", "offers", "create", "get", "list_tagged", "terminate", "leftovers", "remove")
 REFUSALS = ("ProviderAuthError", "RateLimited", "ProviderError", "ProviderReplyError",
             "ProviderUnavailable", "NotFound")  # fmt: skip
 CREATE_REFUSALS = (*REFUSALS, "NoCapacity", "QuotaExceeded", "PaymentNeeded")
@@ -51,6 +51,7 @@ def _job(rng):
         "term_s": rng.choice((0.2, 1.0, 4.0)),
         "deaf": rng.random() < 0.05,
         "checkpoints": rng.choice((None, None, 2)),
+        "cron": rng.random() < 0.6,
     }
 
 
@@ -81,6 +82,7 @@ def _shape(rng, name):
         "price": 0.0 if name == "local" and rng.random() < 0.5 else rng.choice((0.5, 2.0, 30.0)),
         "addresses": name in _ADDRESSES,
         "keys": name not in _KEYLESS,
+        "tells_account": rng.random() < 0.5,
     }
 
 
@@ -97,7 +99,7 @@ def _afford(rng, task, shape, job):
 def _user(rng):
     """How patient, with which keys in the shells of later commands, and what is said."""
     some = rng.random() < 0.25
-    keys = [rng.choice(("right", "wrong", "none")) if some else "right" for _ in range(3)]
+    keys = [rng.choice(("right", "wrong", "none", "renewed")) if some else "right" for _ in range(3)]
     words = ["resume"] * PATIENCE
     if rng.random() < 0.3:
         words[: rng.randint(1, 3)] = ["ls"] * 3

@@ -17,10 +17,10 @@ from tests.storm.world import World
 PLAN = {
     "seed": 7, "provider": "lambda",
     "shape": {"get_lag": 0.0, "list_lag": 0.0, "dying_s": 2.0, "tail_s": 0.0, "boot_s": 2.0,
-              "ssh_s": 0.0, "price": 2.0, "addresses": False, "keys": True},
+              "ssh_s": 0.0, "price": 2.0, "addresses": False, "keys": True, "tells_account": True},
     "task": {"gpu": True, "requirements": False, "limits": {}},
     "job": {"epochs": 3, "every_s": 2.0, "code": 0, "save_s": 0.0, "term_s": 0.2, "deaf": False,
-            "checkpoints": None, "gpus": 1},
+            "checkpoints": None, "gpus": 1, "cron": True},
     "user": {"keys": [], "words": [], "patience": [60.0]},
     "faults": [], "view": False, "neighbour": True,
 }  # fmt: skip
