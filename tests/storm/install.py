@@ -3,11 +3,13 @@
 Everything is put in place for the length of one life, and only in this process.
 """
 
+import asyncio
 import contextlib
 import dataclasses
 import functools
 import gc
 import importlib
+import logging
 import os
 import secrets
 import shutil
@@ -166,8 +168,6 @@ async def drive_unseen(life, process, out, run_id):
 
 
 async def _show_quietly(is_over):
-    import asyncio  # noqa: PLC0415
-
     while not is_over():
         await asyncio.sleep(1.0)
 
@@ -371,6 +371,7 @@ _PLACES = (
     (towline.cli.background, "in_background", lambda _home, run: LIFE.background(run)),
     (towline.cli.drive, "in_background", lambda _home, run: LIFE.background(run)),
     (towline.cli.drive, "show_run", _show),
+    (towline.cli.drive, "_handlers", lambda _catch: contextlib.nullcontext()),
     (towline.following.log, "_open_log", _faulty(towline.following.log._open_log)),
     (towline.following.log, "open_private", _faulty(towline.following.log.open_private)),
     (time, "time", lambda: LIFE.wall()),
@@ -391,6 +392,7 @@ def active(life):
     before = [(owner, name, getattr(owner, name)) for owner, name, _new in _PLACES]
     LIFE = life
     gc.disable()
+    logging.disable()
     for owner, name, new in _PLACES:
         setattr(owner, name, new)
     try:
@@ -399,6 +401,7 @@ def active(life):
         for owner, name, old in before:
             setattr(owner, name, old)
         LIFE = None
+        logging.disable(logging.NOTSET)
         gc.enable()
 
 

@@ -331,8 +331,7 @@ class Life:
     def do_command(self, fault):
         """The user says something meanwhile, in another window."""
         if self.run_id is not None or fault["name"] == "ls":
-            work = self.command(fault["name"], fault.get("keys", RIGHT))
-            within(None, self.loop.create_task, work)
+            self._say(fault["name"], fault.get("keys", RIGHT))
 
     # -- commands -------------------------------------------------------------------------------
 
@@ -390,15 +389,20 @@ class Life:
     async def user(self):
         """Ask for a training, then see to it for as long as it is not over."""
         plan = self.plan["user"]
-        await self.command("train")
+        self._say("train")
         for number, pause_s in enumerate(plan["patience"]):
+            await self._undriven()
             await asyncio.sleep(pause_s)
             if not await self._undriven():
                 return
             keys = plan["keys"][number] if number < len(plan["keys"]) else RIGHT
             words = plan["words"]
-            await self.command(words[number] if number < len(words) else "resume", keys)
+            self._say(words[number] if number < len(words) else "resume", keys)
         await self._undriven()
+
+    def _say(self, name, keys=RIGHT):
+        """Begin a command, in a window of its own."""
+        within(None, self.loop.create_task, self.command(name, keys))
 
     async def _undriven(self):
         """Wait while somebody drives the run; whether it is active with nobody to drive it.
@@ -410,6 +414,7 @@ class Life:
         long_s = job["epochs"] * job["every_s"] + kept_s + 1800.0
         words = iter((("stop", long_s), ("abort", long_s + 600.0), (None, long_s + 3600.0)))
         word, at = next(words)
+        await asyncio.sleep(0.001)  # what was just said has begun
         while any(one.alive for one in self.processes):
             await asyncio.sleep(5.0)
             if self.loop.time() - began < at:
@@ -419,7 +424,7 @@ class Life:
                 self.hopeless()
             elif any(one.alive and one.driver for one in self.processes):
                 self.gave_up = self.gave_up or self.world.now
-                within(None, self.loop.create_task, self.command(word))
+                self._say(word)
             word, at = next(words)
         row = self.row("SELECT state FROM runs")
         return row is not None and row[0] == "active"
