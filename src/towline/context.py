@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from towline import arming, errors
 from towline.bundle import onboard_pyz
-from towline.core.instance import Address, Instance, InstanceStatus, tag_for
+from towline.core.instance import Address, InstanceStatus, tag_for
 from towline.core.run import Attempt, Outcome, RunRecord, StepName
 from towline.core.task import TaskSpec
 from towline.core.units import seconds_text
@@ -169,7 +169,7 @@ class Context:
 
     def address(self) -> Address:
         """Where the instance is, with the host key that it must show once that is known."""
-        address = address_from(self.result(StepName.ACQUIRE)["address"])
+        address = Address(**self.result(StepName.ACQUIRE)["address"])
         pinned = self.facts().get("host_key")
         return replace(address, host_key=pinned) if address.host_key is None and pinned else address
 
@@ -300,26 +300,3 @@ async def end_instance(ctx: Context, row: LedgerRow) -> str:
     proof = await prove_gone(await ctx.provider_of_row(row), row, ctx.clock)
     ctx.journal.gone(row.number, proof)
     return proof
-
-
-def address_json(instance: Instance) -> dict[str, Any]:
-    """An instance's address for the journal."""
-    assert instance.address is not None  # noqa: S101 - the caller waited for it
-    return address_data(instance.address)
-
-
-def address_data(address: Address) -> dict[str, Any]:
-    """An address as `address_from` reads it back."""
-    return {
-        "host": address.host,
-        "port": address.port,
-        "user": address.user,
-        "host_key": address.host_key,
-        "identity": address.identity,
-        "known_hosts": address.known_hosts,
-    }
-
-
-def address_from(value: dict[str, Any]) -> Address:
-    """The address that `address_json` wrote."""
-    return Address(**value)

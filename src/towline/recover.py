@@ -272,3 +272,16 @@ def _row(thing: Instance | Leftover) -> dict[str, Any]:
         "since": since,
         "price_usd_per_hour": thing.price_usd_per_h,
     }
+
+
+def open_row(row: LedgerRow) -> dict[str, Any]:
+    """What the ledger has no proof for, as `gc` shows it: an instance, or what it has left."""
+    is_gone = row.gone_at is not None
+    return {
+        "provider": row.provider,
+        "kind": "leftover" if is_gone else "instance",
+        "id": None if is_gone else row.instance_id,
+        "tag": row.tag,
+        "since": row.created_at,
+        "price_usd_per_hour": row.price_usd_per_h,
+    }
