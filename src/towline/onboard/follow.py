@@ -16,14 +16,14 @@ def follow(request, pipe):
     """Send DATA frames with the log's bytes from ``offset`` on; the result is `state` at the end.
 
     Between them a JSON remark every two seconds, so that a silent training and a dead line can
-    be told apart. It carries "idle_s", the seconds since the log last grew, and "detached" as in
-    `state`. The first remark is the instance's age. With "watch" in the request, more remarks
+    be told apart. It carries "idle_s", the seconds since the log last grew, "detached" as in
+    `state`, and "guarded", whether the guard lives. The first remark is the instance's age. With "watch" in the request, more remarks
     come: see `watch`.
     """
     touch_contact(request)
     known = age.read(control_folder(request), request["run"])
     pipe.send_json(wire.JSON, {"age_s": known and known.seconds()})
-    offset = request["offset"]
+    offset, guard = request["offset"], os.path.join(control_folder(request), "guard.lock")
     said = grew = time.monotonic()
     log = watch = None
     while True:
@@ -34,19 +34,20 @@ def follow(request, pipe):
         log = log or _open(request["log"])
         block = log.read(_BLOCK) if log and _at(log, offset) else b""
         now = time.monotonic()
+        if now - said >= _ALIVE_EVERY_S:
+            remark = {"idle_s": 0.0 if block else now - grew, "detached": state["detached"]}
+            pipe.send_json(wire.JSON, dict(remark, guarded=daemon.is_locked(guard)))
+            touch_contact(request)
+            said = now
         if block:
             pipe.send(wire.DATA, block)
             offset += len(block)
-            grew = said = now
+            grew = now
         elif state["phase"] != "running":
             for remark in watch.last() if watch else ():
                 pipe.send_json(wire.JSON, remark)
             return dict(state, offset=offset)
         else:
-            if now - said >= _ALIVE_EVERY_S:
-                pipe.send_json(wire.JSON, {"idle_s": now - grew, "detached": state["detached"]})
-                touch_contact(request)
-                said = now
             time.sleep(_POLL_S)
 
 

@@ -57,6 +57,7 @@ class _Follower:
         self._age: tuple[float, float] | None = None  # of the instance; and when that was, here
         self._undying: dict[str, Any] | None = None  # the state of what would not end
         self._has_halted = self._told_detached = False
+        self._is_guarded = True
         self._reports = Reports(ctx)
         self._sides = SideFiles(ctx, self._reports)
         self._watcher = Watcher(ctx)
@@ -92,6 +93,7 @@ class _Follower:
                     elif kind == wire.RESULT:
                         log.end()
                         return dict(json.loads(payload))
+                    await self._see_to_guard(line)
                     await self._watch_limits(line)
                     if self._undying is not None and kind == wire.JSON:
                         log.end()  # what it may print yet is nobody's any more
@@ -109,6 +111,7 @@ class _Follower:
         if "idle_s" in remark:
             self._watcher.silent(remark["idle_s"])
             self._tell_detached(remark.get("detached"))
+            self._is_guarded = remark.get("guarded", True)
         elif remark.get("age_s") is not None:
             self._age = (remark["age_s"], self.ctx.clock.monotonic())
         elif "side" in remark:
@@ -131,6 +134,13 @@ class _Follower:
             f" {'goes' if detached['processes'] == 1 else 'go'} on; waiting for that:"
             f" `towline stop {self.ctx.run.name}` ends it"
         )
+
+    async def _see_to_guard(self, line: Line) -> None:
+        """Arm a guard that was killed: this machine may be off at any moment."""
+        if not self._is_guarded:
+            self._is_guarded = True  # until the instance says otherwise once more
+            self.ctx.note("the guard on the instance has died; arming it again")
+            await self.ctx.arm_again(line)
 
     async def _watch_limits(self, line: Line) -> None:
         """End the training when it has used up its time or its money."""
