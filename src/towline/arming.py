@@ -24,11 +24,13 @@ class Lived:
     boot_s: float
 
 
-def lived(known_s: float | None, wall_s: float, boot_s: float | None) -> Lived:
-    """What is known; ``boot_s`` None: it may have been coming up all the time."""
+def lived(known_s: float | None, wall_s: float, limits: Limits, was_connected: bool) -> Lived:  # noqa: FBT001
+    """What is known of the time; see the class."""
     if known_s is not None:
         return Lived(known_s=known_s, wall_s=wall_s, boot_s=0.0)
-    return Lived(known_s=None, wall_s=wall_s, boot_s=wall_s if boot_s is None else boot_s)
+    # one that was connected knows its age, unless an old towline has armed it: then all counts
+    boot_s = wall_s if was_connected else limits.boot_timeout + limits.ssh_timeout
+    return Lived(known_s=None, wall_s=wall_s, boot_s=boot_s)
 
 
 def is_all_ours(features: Features) -> bool:

@@ -47,8 +47,7 @@ class Context:
     redactor: Redactor
     secrets: dict[str, str]
     new_key_pair: Callable[[str], tuple[str, str]]
-    #: monotonic time before the instance was asked for, where this process has asked
-    rented_at: float | None = None
+    rented_at: float | None = None  # monotonic; when this process asked for the instance
     _line: Line | None = None
     _boarded: bool = False
     _asked_at: float = 0.0
@@ -187,11 +186,15 @@ class Context:
         line = self.open_line(self.address())
         if not self._boarded:
             await line.persist(lambda: self.board(line))
-            try:
-                await self.arm(line)
-            except (errors.CommandFailed, errors.TransferError) as refused:  # the training goes on
-                self.note(f"WARNING: the guard there is not armed anew: {refused.message}")
+            await self.arm_again(line)
         return line
+
+    async def arm_again(self, line: Line) -> None:
+        """See that the guard lives; the training goes on whether it does or not."""
+        try:
+            await self.arm(line)
+        except (errors.CommandFailed, errors.TransferError) as refused:
+            self.note(f"WARNING: the guard there is not armed anew: {refused.message}")
 
     async def arm(self, line: Line) -> str | None:
         """Arm the guard, or give it its orders; how it comes back after a reboot.
@@ -199,19 +202,16 @@ class Context:
         Raises:
             RemoteError: As Line.call.
         """
-        row, limits = self.ledger_row(), self.task.limits
+        row = self.ledger_row()
         assert row is not None  # noqa: S101 - the line is to it
         features = self.provider_named(row.provider).features
-        lived = arming.lived(
-            None if self.rented_at is None else self.clock.monotonic() - self.rented_at,
-            max(0.0, self.clock.now() - row.intent_at),
-            # one that was connected knows its age, unless an old towline has armed it
-            None if self.result(StepName.CONNECT) else limits.boot_timeout + limits.ssh_timeout,
-        )
-        comes_back = await arming.arm(line, limits, features, row.price_usd_per_h, lived)
+        known_s = None if self.rented_at is None else self.clock.monotonic() - self.rented_at
+        wall_s = max(0.0, self.clock.now() - row.intent_at)
+        told = arming.lived(known_s, wall_s, self.task.limits, bool(self.result(StepName.CONNECT)))
+        how = await arming.arm(line, self.task.limits, features, row.price_usd_per_h, told)
         if arming.is_all_ours(features):
-            self.journal.fact("guard", {"reboot": comes_back})
-        return comes_back
+            self.journal.fact("guard", {"reboot": how})
+        return how
 
     async def require_alive(self) -> None:
         """Ask the provider, every few seconds at most, whether the instance still lives.

@@ -58,6 +58,7 @@ class _Follower:
         self._undying: dict[str, Any] | None = None  # the state of what would not end
         self._has_halted = self._told_detached = False
         self._ended = False  # what comes is the rest of its log
+        self._is_guarded = True
         self._reports = Reports(ctx)
         self._sides = SideFiles(ctx, self._reports)
         self._watcher = Watcher(ctx)
@@ -96,6 +97,7 @@ class _Follower:
                         return dict(json.loads(payload))
                     await self.ctx.clock.sleep(0)  # a full log holds up no renewal of the lease
                     if not self._ended:
+                        await self._see_to_guard(line)
                         await self._watch_limits(line)
                         self.checkpoints.tick(line)
                     if self._undying is not None and kind == wire.JSON:
@@ -114,6 +116,7 @@ class _Follower:
             log.record()
             self._watcher.silent(remark["idle_s"])
             self._tell_detached(remark.get("detached"))
+            self._is_guarded = remark.get("guarded", True)
         elif remark.get("age_s") is not None:
             self._age = (remark["age_s"], self.ctx.clock.monotonic())
         elif "anew" in remark:
@@ -148,6 +151,13 @@ class _Follower:
             f" {'goes' if detached['processes'] == 1 else 'go'} on; waiting for that:"
             f" `towline stop {self.ctx.run.name}` ends it"
         )
+
+    async def _see_to_guard(self, line: Line) -> None:
+        """Arm a guard that was killed: this machine may be off at any moment."""
+        if not self._is_guarded:
+            self._is_guarded = True  # until the instance says otherwise once more
+            self.ctx.note("the guard on the instance has died; arming it again")
+            await self.ctx.arm_again(line)
 
     async def _watch_limits(self, line: Line) -> None:
         """End the training when it has used up its time or its money."""
