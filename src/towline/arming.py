@@ -40,11 +40,12 @@ def is_all_ours(features: Features) -> bool:
 
 async def arm(
     line: Line, limits: Limits, features: Features, price_usd_per_h: float, told: Lived
-) -> str | None:
+) -> dict[str, Any]:
     """Arm the guard, or give the one that is there its orders; may be repeated at will.
 
     Returns:
-        How it comes back after a reboot of the instance ("cron", "systemd"), None if it does not.
+        "age_s", the instance's age by its own word, and by "reboot" how the guard comes back after
+        a reboot of the instance ("cron", "systemd"), None if it does not.
 
     Raises:
         RemoteError: As Line.call.
@@ -56,9 +57,7 @@ async def arm(
         "age": asdict(told) | {"own_boot": own_boot},
         "reboot": own_boot,  # nothing of ours is set up on a machine that is others' too
     }
-    armed = await line.call("guard", orders)
-    comes_back: str | None = armed["reboot"]
-    return comes_back
+    return await line.call("guard", orders)
 
 
 def limit_orders(limits: Limits, price_usd_per_h: float) -> dict[str, Any]:

@@ -11,13 +11,14 @@ from towline import arming, errors
 from towline.bundle import onboard_pyz
 from towline.core.instance import Address, InstanceStatus, tag_for
 from towline.core.run import Attempt, Outcome, RunRecord, StepName
-from towline.core.task import TaskSpec
+from towline.core.task import Limits, TaskSpec
 from towline.core.units import seconds_text
 from towline.ending import age_s, is_absent, prove_gone
 from towline.line import Line
 from towline.ownership import require_renter
 from towline.ports import Clock, Dialer, Provider
 from towline.project import Project
+from towline.store.memo import JournalMemo
 from towline.transfer.meter import TransferProgress
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ class Context:
     redactor: Redactor
     secrets: dict[str, str]
     new_key_pair: Callable[[str], tuple[str, str]]
-    rented_at: float | None = None  # monotonic; when this process asked for the instance
+    rented_at: float | None = None  # monotonic; when the instance was asked for, as far as is known
     _line: Line | None = None
     _boarded: bool = False
     _asked_at: float = 0.0
@@ -98,7 +99,7 @@ class Context:
 
     def memo(self, provider: str) -> JournalMemo:
         """What a provider must not forget of this run."""
-        return JournalMemo(self, f"{MEMO}{provider}")
+        return JournalMemo(self.journal, f"{MEMO}{provider}")
 
     # -- what earlier steps found ---------------------------------------------------------------
 
@@ -135,18 +136,7 @@ class Context:
         if progress.note:
             self.note(progress.note)
         final = progress.bytes >= progress.total_bytes
-        value = {
-            "direction": progress.direction,
-            "bytes": progress.bytes,
-            "total_bytes": progress.total_bytes,
-            "rate_bytes_per_s": round(progress.rate_bytes_per_s),
-            "files": progress.files,
-            "total_files": progress.total_files,
-            "eta_s": progress.eta_s,
-            "connections": progress.connections,
-            "ratio": progress.ratio,
-        }
-        self._live("transfer", value | {"at": self.clock.now()}, now=final)
+        self._live("transfer", progress.data() | {"at": self.clock.now()}, now=final)
 
     def _live(self, key: str, value: dict[str, Any], *, now: bool = False) -> None:
         moment = self.clock.monotonic()
@@ -196,22 +186,44 @@ class Context:
         except (errors.CommandFailed, errors.TransferError) as refused:
             self.note(f"WARNING: the guard there is not armed anew: {refused.message}")
 
-    async def arm(self, line: Line) -> str | None:
+    async def arm(self, line: Line, limits: Limits | None = None) -> str | None:
         """Arm the guard, or give it its orders; how it comes back after a reboot.
+
+        Args:
+            line: To the instance.
+            limits: Others than the task's.
 
         Raises:
             RemoteError: As Line.call.
         """
+        limits = limits or self.task.limits
         row = self.ledger_row()
         assert row is not None  # noqa: S101 - the line is to it
         features = self.provider_named(row.provider).features
-        known_s = None if self.rented_at is None else self.clock.monotonic() - self.rented_at
         wall_s = max(0.0, self.clock.now() - row.intent_at)
-        told = arming.lived(known_s, wall_s, self.task.limits, bool(self.result(StepName.CONNECT)))
-        how = await arming.arm(line, self.task.limits, features, row.price_usd_per_h, told)
+        told = arming.lived(self.lived_s(), wall_s, limits, bool(self.result(StepName.CONNECT)))
+        armed = await arming.arm(line, limits, features, row.price_usd_per_h, told)
+        self.note_age(armed["age_s"])
+        how: str | None = armed["reboot"]
         if arming.is_all_ours(features):
             self.journal.fact("guard", {"reboot": how})
         return how
+
+    def note_age(self, age_s: float) -> None:
+        """Take the instance's own word on how old it is."""
+        self.rented_at = self.clock.monotonic() - age_s
+
+    def lived_s(self) -> float | None:
+        """How old the instance is, by clocks that nobody sets; None while that is not known."""
+        return None if self.rented_at is None else self.clock.monotonic() - self.rented_at
+
+    def is_outlived(self) -> bool:
+        """Whether the instance is older than its limits allow, the way home included."""
+        row, lived_s = self.ledger_row(), self.lived_s()
+        if row is None or lived_s is None:
+            return False
+        end_s = self.task.limits.lifetime_s(row.price_usd_per_h)
+        return end_s is not None and lived_s >= end_s
 
     async def require_alive(self) -> None:
         """Ask the provider, every few seconds at most, whether the instance still lives.
@@ -272,23 +284,6 @@ class Context:
             self.journal.advance(
                 {"unreachable_since": None}, [("line_back", {"silent_s": silent_s})]
             )
-
-
-@dataclass(frozen=True, slots=True)
-class JournalMemo:
-    """A provider's memo, in the run's journal: on disk before `write` returns."""
-
-    ctx: Context
-    key: str
-
-    def read(self) -> dict[str, Any]:
-        """What was written last."""
-        value: dict[str, Any] = self.ctx.facts().get(self.key, {})
-        return value
-
-    def write(self, value: dict[str, Any]) -> None:
-        """Keep it."""
-        self.ctx.journal.fact(self.key, value)
 
 
 async def end_instance(ctx: Context, row: LedgerRow) -> str:

@@ -274,7 +274,16 @@ def _row(thing: Instance | Leftover) -> dict[str, Any]:
     }
 
 
-def open_row(row: LedgerRow) -> dict[str, Any]:
+def unproven(store: Store, run: RunRecord) -> list[dict[str, Any]]:
+    """What waits for proof, as `gc` shows it; where all have it, the newest stands for what lies
+    beside."""
+    rows = store.ledger(run.id)
+    return [_open_row(row) for row in rows if row.gone_at is None] or [
+        _open_row(row) for row in rows[-1:]
+    ]
+
+
+def _open_row(row: LedgerRow) -> dict[str, Any]:
     """What the ledger has no proof for, as `gc` shows it: an instance, or what it has left."""
     is_gone = row.gone_at is not None
     return {

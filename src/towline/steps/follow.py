@@ -54,7 +54,6 @@ class _Follower:
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
         self.limit: str | None = None  # which limit ended the training
-        self._age: tuple[float, float] | None = None  # of the instance; and when that was, here
         self._undying: dict[str, Any] | None = None  # the state of what would not end
         self._has_halted = self._told_detached = False
         self._ended = False  # what comes is the rest of its log
@@ -118,7 +117,7 @@ class _Follower:
             self._tell_detached(remark.get("detached"))
             self._is_guarded = remark.get("guarded", True)
         elif remark.get("age_s") is not None:
-            self._age = (remark["age_s"], self.ctx.clock.monotonic())
+            self.ctx.note_age(remark["age_s"])
         elif "anew" in remark:
             log.begin_anew()
             self.ctx.note("the training truncated its log; reading on from its new beginning")
@@ -170,11 +169,10 @@ class _Follower:
 
     def _limit_reached(self) -> str | None:
         """Which limit is reached, by the instance's own age: no wall clock has a say in it."""
-        row, age = self.ctx.ledger_row(), self._age
+        row, lived_s = self.ctx.ledger_row(), self.ctx.lived_s()
         end = None if row is None else self.ctx.task.limits.training_end(row.price_usd_per_h)
-        if end is None or age is None:
+        if end is None or lived_s is None:
             return None
-        lived_s = age[0] + self.ctx.clock.monotonic() - age[1]
         return end[1] if lived_s >= end[0] else None
 
     async def halt(self, line: Line) -> None:
