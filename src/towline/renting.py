@@ -14,6 +14,7 @@ from towline.context import Context
 from towline.core.answers import Verdict, judge
 from towline.core.backoff import delays
 from towline.core.instance import Instance, InstanceId, Offer, Order
+from towline.core.offers import hour_usd
 from towline.home import write_private
 from towline.ports import Provider
 
@@ -148,7 +149,7 @@ def _rented_id(ctx: Context) -> InstanceId:
 
 
 def _record(ctx: Context, number: int, instance: Instance, offer: Offer) -> None:
-    price = instance.price_usd_per_h or offer.price_usd_per_h
+    price = hour_usd(offer, instance.price_usd_per_h)
     ctx.journal.rented(number, instance.id, instance.started_at or ctx.clock.now(), price)
 
 
@@ -164,7 +165,7 @@ def order_for(ctx: Context, provider: Provider, offer: Offer) -> Order:
         public_key=_pair(ctx, ctx.files.private_key, f"{ctx.tag()}:{secrets.token_hex(24)}")[1],
         host_key=host_key,
         host_public_key=host_public,
-        lifetime_s=ctx.task.limits.lifetime_s(offer.price_usd_per_h),
+        lifetime_s=ctx.task.limits.lifetime_s(offer.hour_usd),
         disk_gb=ctx.task.resources.disk_gb,
     )
 

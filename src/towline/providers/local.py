@@ -68,6 +68,7 @@ class LocalProvider(OnlyInstances):
             host_key_grade="A",
             sole_owner=True,
             shares_host=True,
+            free=True,
             end_self_argv=(END_COMMAND,),
             settle_s=_LATE_S + 2 if late else 0.0,
             containers=any(shutil.which(tool) for tool in ("docker", "podman")),

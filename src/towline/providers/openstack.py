@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import dataclasses
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -87,6 +88,8 @@ class OpenStack(Driver):
         super().__init__(account)
         self._api = OpenStackApi(account)
         self._catalog = Catalog(self._api, account)
+        free = self.features.free or self._catalog.has_free
+        self.features = dataclasses.replace(self.features, free=free)
         self._network = Network(self._api, account)
 
     async def check(self) -> list[Finding]:
@@ -95,8 +98,7 @@ class OpenStack(Driver):
 
     async def _all_offers(self) -> list[Offer]:
         flavors, limits = await asyncio.gather(self._catalog.flavors(), self._catalog.limits())
-        offers = (self._catalog.offer(flavor, limits) for flavor in flavors)
-        return [offer for offer in offers if offer is not None]
+        return self._catalog.offers(flavors, limits)
 
     async def create(self, offer: Offer, order: Order) -> Instance:
         """Add the run's key and security group, then create; see the port.

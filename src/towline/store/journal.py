@@ -390,7 +390,7 @@ class Journal:
                 tag,
                 self._text(_offer_json(offer)),
                 self._clock.now(),
-                offer.price_usd_per_h,
+                offer.hour_usd,
             )
         return number
 
