@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from towline.core.instance import Features
 from towline.core.task import Limits
 from towline.line import Line
+
+if TYPE_CHECKING:
+    from towline.store.journal import LedgerRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,15 @@ def limit_orders(limits: Limits, price_usd_per_h: float) -> dict[str, Any]:
         "grace_s": float(limits.gather_grace),
         "stop_grace_s": float(limits.on_stop_grace),
     }
+
+
+def time_is_up(limits: Limits, row: LedgerRow, now: float) -> str:
+    """Why an instance may have ended itself, in words; "" when its time was not up yet."""
+    lifetime_s = limits.lifetime_s(row.price_usd_per_h)
+    end = limits.training_end(row.price_usd_per_h)
+    if lifetime_s is None or end is None or now - row.intent_at < lifetime_s:
+        return ""
+    return f" (its time was up: {end[1]})"
 
 
 def reboot_text(comes_back: str | None) -> str:

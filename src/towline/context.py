@@ -246,7 +246,8 @@ class Context:
             return  # a refusal, a missing key, another account: no word on the instance
         if instance is None or instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING):
             detail = (instance.detail or str(instance.status)) if instance else "it is gone"
-            message = f"instance {row.instance_id} is lost; {provider.name} says: {detail}"
+            up = arming.time_is_up(self.task.limits, row, self.clock.now())
+            message = f"instance {row.instance_id} is lost{up}; {provider.name} says: {detail}"
             raise errors.InstanceLost(message, hint=self._kept())
 
     async def _is_lost(self, provider: Provider, row: LedgerRow) -> bool:
