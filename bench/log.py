@@ -42,7 +42,10 @@ def measured(script):
             file.seek(max(0, log.stat().st_size - 500))
             end = file.read().decode()
         printed = float(re.search(r"T_END ([0-9.]+)", end)[1])
-        told = [json.loads(one) for (one,) in drive.rows("select data_json from events where kind = 'progress'")]
+        told = [
+            json.loads(one)
+            for (one,) in drive.rows("select data_json from events where kind = 'progress'")
+        ]
         ended = [at for at, one in drive.rows("select at, data_json from events where kind = 'note'")
                  if "the training has ended" in one]  # fmt: skip
         followed, took = drive.step("follow")
@@ -54,7 +57,8 @@ def measured(script):
             "end_noticed_after_s": round((ended[0] if ended else followed) - printed, 2),
             "last_byte_after_s": round(followed - printed, 2),
             "driver_most_mb": round(drive.most_mb),
-            "reports": len(told), "last_epoch_told": told[-1]["epoch"] if told else None,
+            "reports": len(told),
+            "last_epoch_told": told[-1]["epoch"] if told else None,
         }
 
 
