@@ -136,10 +136,51 @@ H100 = {"name": "NVIDIA H100 80GB HBM3", "memory_mib": "81559", "driver": "580"}
 )
 def test_another_gpu_than_offered_is_noticed(gpus, said):
     with pytest.raises(errors.WrongMachine, match="the offer said 1 x H100") as caught:
-        connect._require_offered({"gpu": "H100", "gpus": 1}, gpus)
+        connect._require_offered({"gpu": "H100", "gpus": 1}, None, gpus)
     assert said in caught.value.message
 
 
 def test_the_gpu_that_was_offered_is_taken():
-    connect._require_offered({"gpu": "H100", "gpus": 1}, [H100])
-    connect._require_offered({"gpu": None, "gpus": 0}, [])
+    connect._require_offered({"gpu": "H100", "gpus": 1}, None, [H100])
+    connect._require_offered({"gpu": "H100", "gpus": 1, "vram_gb": 79.6}, "H100-80GB:1", [H100])
+    connect._require_offered({"gpu": None, "gpus": 0}, None, [])
+
+
+def test_an_own_machine_has_what_it_has():
+    connect._require_offered({"gpu": None, "gpus": 0}, "H100:8", [])
+
+
+MIG = {"name": "NVIDIA A100-SXM4-40GB", "memory_mib": "40960", "driver": "580", "mig": "Enabled"}
+SLICE = {"name": "NVIDIA H100 80GB HBM3", "memory_mib": "9984", "driver": "580", "mig": ""}
+SHARE = {"name": "NVIDIA H100-1-10C", "memory_mib": "10240", "driver": "580", "mig": "[N/A]"}
+SILENT = {"name": "NVIDIA H100 80GB HBM3", "memory_mib": "[N/A]", "driver": "580", "mig": "[N/A]"}
+
+
+@pytest.mark.parametrize(
+    ("offer", "asked", "gpus", "said"),
+    [
+        ({"gpu": "A100", "gpus": 1}, "A100:1", [MIG], "divided"),
+        ({"gpu": "H100", "gpus": 1}, "H100:1", [SLICE], "10 GB"),
+        ({"gpu": "H100", "gpus": 1}, "H100:1", [SHARE], "a part of one"),
+        ({"gpu": "H100", "gpus": 2}, "H100:2", [H100], "has 1 GPUs"),
+        ({"gpu": "H100", "gpus": 2}, "H100:2", [H100, SLICE], "10 GB"),
+        (
+            {"gpu": "A100", "gpus": 1, "vram_gb": 80.0}, "A100:1",
+            [{**MIG, "mig": "Disabled"}], "43 GB",
+        ),
+        ({"gpu": "A100", "gpus": 1}, "A100-80GB:1", [{**MIG, "mig": "Disabled"}], "asked for"),
+        (
+            {"gpu": "RTX4090", "gpus": 1}, "RTX4090:1",
+            [{**H100, "name": "NVIDIA GeForce RTX 4090 D"}], "is another",
+        ),
+        ({"gpu": "H100", "gpus": 1}, "H100:2", [H100], "asked for were 2 x H100"),
+    ],
+)  # fmt: skip
+def test_a_part_of_a_gpu_or_a_smaller_one_is_not_what_was_asked_for(offer, asked, gpus, said):
+    with pytest.raises(errors.WrongMachine, match=said) as caught:
+        connect._require_offered(offer, asked, gpus)
+    assert caught.value.exit_code == 4
+
+
+def test_memory_that_the_driver_does_not_tell_is_not_held_against_the_machine():
+    connect._require_offered({"gpu": "H100", "gpus": 1, "vram_gb": 80.0}, "H100:1", [SILENT])

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from towline import errors, recover
-from towline.core.instance import Offer
 from towline.core.offers import Outlook, rank
 from towline.core.redact import Redactor
 from towline.core.task import Resources
 from towline.credentials import Credentials
-from towline.market import ask
+from towline.market import Market, ask
 from towline.ports import Clock, Provider
 from towline.store.journal import Store
 
@@ -86,8 +86,8 @@ class Accounts:
 
     async def quote(
         self, names: Sequence[str], need: Resources, outlook: Outlook | None = None
-    ) -> list[Offer]:
-        """Offers of these accounts that fit the need, the best first.
+    ) -> Market:
+        """Offers of these accounts that fit the need, the best first, and what is missing of them.
 
         Raises:
             NoCapacity: None fits.
@@ -100,10 +100,10 @@ class Accounts:
                 raise failure
         if not offers:
             raise errors.NoCapacity(
-                f"{', '.join(names)}: no offer that fits the task",
+                "; ".join([f"{', '.join(names)}: no offer that fits the task", *market.notes()]),
                 hint="raise max_price_per_hour, or ask for another GPU or region",
             )
-        return offers
+        return replace(market, offers=offers)
 
     async def sweep(self, *, dry_run: bool) -> dict[str, Any]:
         """The account's half of `gc`; see `recover.sweep`."""

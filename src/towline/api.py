@@ -15,13 +15,14 @@ from towline import errors, planning, receipt, recover, runner, starting, taskfi
 from towline.accounts import Accounts
 from towline.clock import RealClock
 from towline.context import Context
-from towline.core.instance import Offer, RunId
+from towline.core.instance import RunId
 from towline.core.offers import Outlook
 from towline.core.redact import Redactor
 from towline.core.run import RunRecord, RunState, StepName, Wish, done_steps
 from towline.core.task import TaskSpec
 from towline.home import Home, RunFiles, load_config
 from towline.line import Line
+from towline.market import Market
 from towline.ports import Provider
 from towline.starting import Checked, provider_names, secrets_of
 from towline.store.journal import Event, LedgerRow, Store
@@ -59,7 +60,7 @@ class Towline:
         """The providers that a task may rent from; see `starting.provider_names`."""
         return provider_names(task, self.accounts.names)
 
-    async def quote(self, task: TaskSpec, outlook: Outlook | None = None) -> list[Offer]:
+    async def quote(self, task: TaskSpec, outlook: Outlook | None = None) -> Market:
         """Offers for the task, the best first; see `Accounts.quote`."""
         return await self.accounts.quote(self.provider_names(task), task.resources, outlook)
 
@@ -105,12 +106,17 @@ class Towline:
         from towline.ssh.client import SshDialer  # noqa: PLC0415 - 0.3 s
 
         checked = self.check(task, base)
-        offers = await self.quote(task, Outlook(upload_bytes=checked.size_bytes))
+        market = await self.quote(task, Outlook(upload_bytes=checked.size_bytes))
+        offers = market.offers
         address = offers[0].address
         way = await planning.uplink(uplink_bytes_per_s, address, SshDialer(), self.clock)
         features = self.provider(offers[0].provider).features
         found = await planning.plan(task, checked.scans, offers, features, way)
-        return {**found, "dataset": checked.dataset.data() if checked.dataset else None}
+        return {
+            **found,
+            **market.gaps(),
+            "dataset": checked.dataset.data() if checked.dataset else None,
+        }
 
     def create(
         self, task: TaskSpec, base: Path, checked: Checked, results_root: Path | None = None

@@ -34,9 +34,9 @@
     |   + RunEnded                      exit 2
     |   + SchemaTooNew                  exit 2
     |   + LeaseHeld, LeaseLost          exit 11  another process drives the run
+    + DriverBug                         exit 1   a provider's driver broke; the others are asked
     + RunHeld                           exit 5   trouble that is no end: the run can be taken up
-    + ReleaseUnconfirmed                exit 6   an instance may still bill
-    |   + OtherAccount                  another account rented it than the one at hand
+    + ReleaseUnconfirmed (OtherAccount) exit 6   an instance may still bill (another rented it)
     InvalidTransition(RuntimeError)     exit 1   our bug: shown with a traceback
 
 Every error says what happened; ``hint`` says what to do next.
@@ -119,6 +119,12 @@ class RateLimited(ProviderError):
     ) -> None:
         super().__init__(message, hint=hint)
         self.retry_after_s = retry_after_s
+
+
+class DriverBug(TowlineError):
+    """A provider's driver raised what it may not."""
+
+    usual_hint = "please report it; the other accounts are not affected"
 
 
 class WrongMachine(ProviderError):

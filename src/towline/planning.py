@@ -73,7 +73,7 @@ async def plan(
     estimates = [await asyncio.to_thread(estimate, found, task.upload) for found in scans.values()]
     weight = _weight(list(scans.values()), estimates)
     seconds = weight["sent_bytes"] / way.bytes_per_s + _TRIPS * (way.rtt_s or 0.0)
-    price = offers[0].price_usd_per_h
+    price = offers[0].hour_usd
     outlook = Outlook(upload_bytes=weight["sent_bytes"], upload_bytes_per_s=way.bytes_per_s)
     return {
         "send": [_sent(name, found) for name, found in scans.items()],

@@ -14,6 +14,7 @@ from towline.context import Context
 from towline.core.answers import Verdict, judge
 from towline.core.backoff import delays
 from towline.core.instance import Instance, InstanceId, Offer, Order
+from towline.core.offers import hour_usd
 from towline.home import write_private
 from towline.ports import Provider
 
@@ -149,7 +150,7 @@ def _rented_id(ctx: Context) -> InstanceId:
 
 
 def _record(ctx: Context, number: int, instance: Instance, offer: Offer) -> None:
-    price = instance.price_usd_per_h or offer.price_usd_per_h
+    price = hour_usd(offer, instance.price_usd_per_h)
     ctx.journal.rented(number, instance.id, instance.started_at or ctx.clock.now(), price)
 
 
@@ -158,7 +159,7 @@ def order_for(ctx: Context, provider: Provider, offer: Offer) -> Order:
     if not provider.features.rented:
         return Order(tag=ctx.tag(), public_key="")
     limits = ctx.task.limits
-    lifetime_s = limits.lifetime_s(offer.price_usd_per_h)
+    lifetime_s = limits.lifetime_s(offer.hour_usd)
     host_key, host_public = (
         _pair(ctx, ctx.files.host_key, ctx.tag()) if provider.features.user_data else (None, None)
     )

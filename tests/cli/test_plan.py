@@ -14,6 +14,7 @@ from towline.core.instance import Features
 PLAN = {
     "send": None, "skipped": None, "files": None, "bytes": None, "sent_bytes": None, "ratio": None,
     "sample_bytes": None, "codec": None, "offers": None, "dataset": None,
+    "left_out": None, "unreachable": None,
     "uplink": {"bytes_per_s", "source", "host", "connections", "rtt_s"},
     "upload": {"seconds", "cost_usd"},
     "cost": {"projected_usd", "cap_usd"},

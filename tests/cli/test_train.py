@@ -131,15 +131,18 @@ def test_a_price_is_asked_about(monkeypatch, capsys, answer, agreed):
 
     from towline.cli.text import Out
     from towline.core.instance import Offer
+    from towline.market import Market
 
     class Priced:
         async def quote(self, _task):
-            return [Offer(provider="cloud", type="big", price_usd_per_h=2.5)]
+            offer = Offer(provider="cloud", type="big", price_usd_per_h=2.5, storage_usd_per_h=0.25)
+            return Market([offer], left_out={"other": {"no price": 3}})
 
     monkeypatch.setattr("sys.stdin", io.StringIO(answer))
     assert run_module._agreed(Out(), Priced(), TaskSpec()) is agreed
     shown = capsys.readouterr()
-    assert "Offer: cloud big ($2.50/h)" in shown.out
+    assert "Offer: cloud big ($2.75/h)" in shown.out
+    assert "other: 3 offers left out: no price" in shown.out
     assert "Rent it? [y/N]" in shown.err
 
 

@@ -4,6 +4,8 @@ A test module subclasses `CloudSuite` and sets `cloud_class`, `provider_name`, `
 """
 
 import asyncio
+import copy
+import random
 
 import pytest
 
@@ -12,10 +14,43 @@ from towline import errors
 from towline.clock import RealClock
 from towline.core.instance import InstanceStatus
 from towline.core.task import Resources
+from towline.market import ask
 from towline.providers import make
 from towline.ssh.client import SshDialer
 
 KEYS, HOST_KEYS = key_pair(), key_pair()
+_ODD = (None, 0, -1, 0.5, True, "", "text", "0.5x H100", [], {}, [None], 10**30)
+
+
+class Spoil:
+    """Puts an odd value into one field of one row of whatever lists a provider answers with."""
+
+    def start(self, seed):
+        self.dice, self.what = random.Random(seed), []
+
+    def answer(self, answer):
+        status, body, headers = answer
+        if not isinstance(body, dict | list) or status != 200:
+            return answer
+        body = copy.deepcopy(body)
+        places = list(self._rows(body))
+        if places:
+            row = self.dice.choice(places)
+            field, value = self.dice.choice(sorted(row)), self.dice.choice(_ODD)
+            self.what.append((field, value))
+            row[field] = value
+        return status, body, headers
+
+    def _rows(self, value):
+        """Every object within it; what tells of pages is none of a list's rows."""
+        inner = value.items() if isinstance(value, dict) else enumerate(value)
+        for key, one in inner:
+            if key in {"links", "meta"}:
+                continue
+            if isinstance(one, dict) and one:
+                yield one
+            if isinstance(one, dict | list):
+                yield from self._rows(one)
 
 
 class CloudSuite(ProviderSuite):
@@ -86,6 +121,29 @@ class CloudSuite(ProviderSuite):
     def test_a_need_that_is_no_gpu_is_an_error(self, subject):
         with pytest.raises(errors.SpecError):
             asyncio.run(subject.fresh().offers(Resources(gpu="many")))
+
+    def test_an_odd_row_of_its_lists_breaks_nothing_and_is_never_offered_for_nothing(
+        self, cloud, subject, monkeypatch
+    ):
+        """Whatever one row holds: no exception but our own, and no offer without a price."""
+
+        async def scenario():
+            provider = subject.fresh()
+            usual = len(await provider.offers(Resources()))
+            assert usual
+            spoil, effect = Spoil(), cloud._effect
+            monkeypatch.setattr(cloud, "_effect", lambda *one: spoil.answer(effect(*one)))
+            for seed in range(self.spoilt_rows):
+                spoil.start(seed)
+                found = await ask([self.provider_name], lambda _name: provider, Resources())
+                assert all(one.price_usd_per_h > 0 for one in found.offers), spoil.what
+                kinds = {type(failure) for failure in found.failures.values()}
+                assert errors.DriverBug not in kinds, (spoil.what, found.failures)
+
+        asyncio.run(scenario())
+
+    #: how many odd rows are tried
+    spoilt_rows = 15
 
     # -- what is ours ---------------------------------------------------------------------------
 

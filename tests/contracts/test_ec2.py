@@ -36,6 +36,7 @@ def _no_account_of_the_user(monkeypatch, tmp_path):
 class TestEc2(CloudSuite):
     cloud_class = fake.Ec2
     quick_s = 2.0  # moto takes its time
+    spoilt_rows = 1  # its answers are boto's, whose rows have their kinds
     provider_name = "ec2"
     keys = {"access_key_id": fake.KEY_ID, "secret_access_key": fake.SECRET}  # noqa: RUF012
     settings = {"region": fake.REGION}  # noqa: RUF012
@@ -363,6 +364,12 @@ class TestEc2(CloudSuite):
         assert {one.type: one.price_usd_per_h for one in offers} == fake.PRICES
         assert {one.region for one in offers} == {fake.REGION}
         assert {one.available for one in offers} == {None}
+
+    def test_the_volume_and_the_address_are_in_the_hour(self, subject):
+        small = asyncio.run(subject.fresh().offers(self.need))[0]
+        large = asyncio.run(subject.fresh().offers(dataclasses.replace(self.need, disk_gb=1100)))[0]
+        assert small.storage_usd_per_h == pytest.approx(0.005 + 100 * 0.152 / 730)
+        assert large.hour_usd - small.hour_usd == pytest.approx(1000 * 0.152 / 730)
 
     def test_prices_of_the_user_are_the_only_ones_and_need_no_api(self, cloud):
         prices = {"p5.4xlarge": 5, "t3.small": 0.02}

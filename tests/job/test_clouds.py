@@ -12,7 +12,7 @@ import time
 
 import clouds
 import pytest
-from clouds import vultr
+from clouds import base, vultr
 from warm import Forker
 
 TRAIN = "tr a b < $TOWLINE_DATASET/a.txt > $TOWLINE_OUTPUT/model.pt"
@@ -113,6 +113,57 @@ def test_an_account_that_is_set_up_wrongly_does_not_stop_the_others(job):
         done = job.run("train", "-y", check=2)
         assert "providers.lambda" in done.stderr
         assert all(clean(cloud) for cloud in found.values())
+
+
+@pytest.mark.parametrize(
+    ("told", "said"), [("memory.total) value=9984", "10 GB"), ("mig.*) value=Enabled", "divided")]
+)
+def test_a_slice_of_a_gpu_is_ended_before_anything_is_uploaded(job, monkeypatch, told, said):
+    """Asked for H100:1, rented as one, and the machine shows a part of it."""
+    monkeypatch.setattr(base, "_SMI", base._SMI.replace("name) value", f"{told};; name) value"))
+    with at(job, "lambda") as cloud:
+        done = job.run("train", "-y", check=4)
+        assert said in done.stderr
+        assert "the instance has: 1 x NVIDIA" in done.stderr
+        calls = [one["step"] for one in job.receipt()["steps"]]
+        assert "deliver" not in calls
+        assert job.receipt()["transfers"] == []
+        assert len(cloud.ours()) == 1
+        assert clean(cloud), cloud.audit
+
+
+def test_a_row_without_a_price_is_named_and_another_accounts_odd_answer_costs_nobody_an_offer(
+    job, monkeypatch
+):
+    with at(job, "lambda", "shadeform") as found:
+        usual, broken = found["lambda"].instance_types, found["shadeform"]
+
+        def priced(request):
+            answer = usual(request)
+            one = answer["data"]["gpu_1x_a10"]
+            one["instance_type"] = {**one["instance_type"], "price_cents_per_hour": 0}
+            return answer
+
+        monkeypatch.setattr(found["lambda"], "instance_types", priced)
+        monkeypatch.setattr(broken, "instance_types", lambda _request: {"instance_types": "none"})
+        plan = json.loads(job.run("plan", "--json", check=0).stdout)
+        assert {one["provider"] for one in plan["offers"]} == {"lambda"}
+        assert [one["provider"] for one in plan["unreachable"]] == ["shadeform"]
+        told = json.loads(job.run("offers", "--json", check=0).stdout)
+        assert all(one["price_usd_per_hour"] > 0 for one in told["offers"])
+        assert [(one["provider"], one["reason"]) for one in told["left_out"]] == [
+            ("lambda", "no price")
+        ]
+        assert "left out: no price" in job.run("offers", check=0).stdout
+
+
+def test_the_ledger_counts_the_disk(job):
+    with at(job, "verda"):
+        first = json.loads(job.run("plan", "--json", check=0).stdout)["offers"][0]
+        job.run("train", "-y", check=0)
+        whole = first["price_usd_per_hour"] + first["storage_usd_per_hour"]
+        assert first["storage_usd_per_hour"] > 0
+        assert job.receipt()["instance"]["price_usd_per_hour"] == pytest.approx(whole)
 
 
 def cheaper(job, found):

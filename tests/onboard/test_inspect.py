@@ -52,11 +52,34 @@ def test_gpus_are_read(machine):
     program(
         machine,
         "nvidia-smi",
-        'echo "NVIDIA H100 80GB HBM3, 81559, 550.54.15"; echo "NVIDIA L4, 23034, 550.54.15"',
+        'echo "NVIDIA H100 80GB HBM3, 81559, 550.54.15, Disabled"\n'
+        'echo "NVIDIA L4, 23034, 550.54.15, [N/A]"',
     )
     assert machine.ask("inspect")["gpus"] == [
-        {"name": "NVIDIA H100 80GB HBM3", "memory_mib": "81559", "driver": "550.54.15"},
-        {"name": "NVIDIA L4", "memory_mib": "23034", "driver": "550.54.15"},
+        {
+            "name": "NVIDIA H100 80GB HBM3", "memory_mib": "81559", "driver": "550.54.15",
+            "mig": "Disabled",
+        },
+        {"name": "NVIDIA L4", "memory_mib": "23034", "driver": "550.54.15", "mig": "[N/A]"},
+    ]  # fmt: skip
+
+
+def test_a_tool_that_is_too_old_to_know_of_divided_gpus_is_read_all_the_same(machine):
+    program(
+        machine,
+        "nvidia-smi",
+        'case $1 in *mig*) echo "Field \\"mig.mode.current\\" is not a valid field to query."; exit 2;; esac\n'
+        'echo "Tesla K80, 11441, 410.48"',
+    )
+    assert machine.ask("inspect")["gpus"] == [
+        {"name": "Tesla K80", "memory_mib": "11441", "driver": "410.48", "mig": ""}
+    ]
+
+
+def test_the_tools_answer_is_asked_for_in_plain_words(here):
+    program(here, "nvidia-smi", 'echo "NVIDIA L4, 23034, $LC_ALL, [Not Supported]"')
+    assert here.ask("inspect")["gpus"] == [
+        {"name": "NVIDIA L4", "memory_mib": "23034", "driver": "C", "mig": "[Not Supported]"}
     ]
 
 

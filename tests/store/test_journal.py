@@ -509,6 +509,11 @@ def test_the_ledger_tells_intended_from_rented_from_gone(journal, store, clock):
     assert [row.number for row in store.ledger()] == [1, 2]
 
 
+def test_the_ledgers_price_is_that_of_the_whole_hour(journal, store):
+    journal.intend("p", "tag", dataclasses.replace(OFFER, storage_usd_per_h=0.5))
+    assert store.ledger(journal.run_id)[0].price_usd_per_h == 2.5
+
+
 def test_the_intent_is_on_disk_before_the_call_returns(home, journal):
     journal.intend("p", "tag", OFFER)
     assert len(contents(home.path)["instances"]) == 1

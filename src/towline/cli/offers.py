@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from towline.api import Towline
     from towline.core.instance import Features, Offer
     from towline.core.task import Resources
+    from towline.market import Market
 
 _FEW = 40  # rows of the table; the rest is counted
 _UNKNOWN, _NONE = "?", "-"
@@ -32,11 +33,11 @@ _HEAD = (
 
 @dataclass(frozen=True, slots=True)
 class _Found:
-    """Every offer, the best first, and by name the accounts that failed."""
+    """Every offer, the best first, and what is missing of them."""
 
     offers: Sequence[Offer]
     features: Mapping[str, Features]
-    failures: Mapping[str, errors.TowlineError]
+    market: Market
 
 
 @click.command()
@@ -65,8 +66,8 @@ def offers(out: Out, /, names: tuple[str, ...], max_price: float | None, **need:
             out.document(_data(found))
         else:
             _show(out, found)
-    everybody_failed = found.failures and not found.features
-    return next(iter(found.failures.values())).exit_code if everybody_failed else 0
+    failures = found.market.failures
+    return next(iter(failures.values())).exit_code if failures and not found.features else 0
 
 
 def _require_gpu(text: str | None) -> None:
@@ -98,7 +99,7 @@ def _ask(towline: Towline, names: list[str], need: Resources) -> _Found:
     answer = asyncio.run(market.ask(names, provider_of, need))
     answered = [name for name in names if name not in answer.failures]
     features = {name: provider_of(name).features for name in answered}
-    return _Found(_ranked(answer.offers, need.max_price_per_hour), features, answer.failures)
+    return _Found(_ranked(answer.offers, need.max_price_per_hour), features, answer)
 
 
 def _ranked(found: list[Offer], max_price: float | None) -> list[Offer]:
@@ -108,7 +109,7 @@ def _ranked(found: list[Offer], max_price: float | None) -> list[Offer]:
     gone = [
         one
         for one in found
-        if one.available is False and (max_price is None or one.price_usd_per_h <= max_price)
+        if one.available is False and (max_price is None or one.hour_usd <= max_price)
     ]
     return rank(found, max_price) + sorted(gone, key=lambda one: projected_usd(one, Outlook()))
 
@@ -121,14 +122,13 @@ def _data(found: _Found) -> dict[str, Any]:
             offer_data(one) | {"safety": found.features[one.provider].data()}
             for one in found.offers
         ],
-        "unreachable": [
-            {"provider": name, "kind": one.kind, "error": one.message, "hint": one.hint}
-            for name, one in found.failures.items()
-        ],
+        **found.market.gaps(),
     }
 
 
 def _show(out: Out, found: _Found) -> None:
+    from towline.core.offers import left_out_text  # noqa: PLC0415
+
     rows = [_row(one, found.features[one.provider]) for one in found.offers[:_FEW]]
     if rows:
         out.lines(table([_HEAD, *rows], terminal_width(out)))
@@ -136,7 +136,9 @@ def _show(out: Out, found: _Found) -> None:
         out.line(f"no offer fits, of {', '.join(found.features)}")
     if len(found.offers) > _FEW:
         out.line(f"and {len(found.offers) - _FEW:,} more; --json lists them all")
-    for name, error in found.failures.items():
+    for name, reasons in found.market.left_out.items():
+        out.line(f"\n{name}: {left_out_text(reasons)}")
+    for name, error in found.market.failures.items():
         out.line(f"\n{name} is not among them: {error.message}")
         if error.hint:
             out.line(f"     fix: {error.hint}")
@@ -152,7 +154,7 @@ def _row(offer: Offer, features: Features) -> tuple[str, ...]:
         f"{offer.gpus} x {offer.gpu}" if offer.gpu else _NONE,
         f"{offer.vram_gb:.0f} GB" if offer.vram_gb else (_UNKNOWN if offer.gpu else _NONE),
         offer.region or _UNKNOWN,
-        usd_text(offer.price_usd_per_h),
+        usd_text(offer.hour_usd),
         _STOCK[offer.available],
         _UNKNOWN if offer.boot_s is None else seconds_text(offer.boot_s),
         _net_text(offer.net_mbit),

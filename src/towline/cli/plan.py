@@ -67,6 +67,7 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     upload = found["upload"]
     yield "Upload", f"about {seconds_text(upload['seconds'])}{_priced(upload['cost_usd'])}"
     yield from _labelled("Offers", _offer_lines(found["offers"]))
+    yield from _labelled("Left out", list(_gap_lines(found)))
     yield "Cost", _cost_text(found)
     yield from _labelled("Safety", _safety_lines(found["safety"]))
 
@@ -134,9 +135,17 @@ def _offer_lines(offers: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def _gap_lines(found: dict[str, Any]) -> Iterator[str]:
+    """What is missing among the offers."""
+    for one in found["left_out"]:
+        yield f"{one['provider']}: {count_text(one['count'], 'offer')}, {one['reason']}"
+    for one in found["unreachable"]:
+        yield f"{one['provider']}: {one['error']}"
+
+
 def _offer_text(offer: dict[str, Any]) -> str:
     words = [offer["provider"], offer["type"], _gpu_text(offer), offer["region"]]
-    price = offer["price_usd_per_hour"]
+    price = offer["price_usd_per_hour"] + (offer["storage_usd_per_hour"] or 0.0)
     cost = f"{usd_text(price)}/h, {usd_text(offer['projected_usd'])} with an hour's training"
     stock = "" if offer["available"] or not price else ", stock not known"
     return f"{' '.join(word for word in words if word)} ({cost if price else 'free'}{stock})"

@@ -138,9 +138,12 @@ def _agreed(out: Out, towline: Towline, task: TaskSpec) -> bool:
     """Show what would be rented and ask; what is free needs no question."""
     from towline.cli.words import ceiling_text  # noqa: PLC0415 - `--help` needs none of it
 
-    offer = asyncio.run(towline.quote(task))[0]
-    if offer.price_usd_per_h <= 0:
+    market = asyncio.run(towline.quote(task))
+    offer = market.offers[0]
+    if not offer.hour_usd:
         return True
+    for note in market.notes():
+        out.line(note)
     out.line(f"Offer: {offer}")
-    out.line(f"Cost: {ceiling_text(task.limits.ceiling_usd(offer.price_usd_per_h))}")
+    out.line(f"Cost: {ceiling_text(task.limits.ceiling_usd(offer.hour_usd))}")
     return out.ask("Rent it?")

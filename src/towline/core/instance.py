@@ -85,7 +85,7 @@ class Offer:
 
     provider: str
     type: str
-    price_usd_per_h: float = 0.0  # of the whole machine
+    price_usd_per_h: float = 0.0  # of the whole machine, without what stands in storage
     gpu: str | None = None  # canonical model, see core.gpu
     gpus: int = 0
     vram_gb: float | None = None  # of one GPU
@@ -95,13 +95,19 @@ class Offer:
     boot_s: float | None = None  # from create to SSH, usually
     net_mbit: float | None = None
     traffic_usd_per_gb: float | None = None
-    storage_usd_per_h: float | None = None  # of the disk, on top of the price
+    #: of the disk, and of whatever else bills beside the machine, on top of the price
+    storage_usd_per_h: float | None = None
     payload: dict[str, str] = field(default_factory=dict)  # the provider's own words, for create()
     address: Address | None = None  # of a machine that is there already
 
+    @property
+    def hour_usd(self) -> float:
+        """What an hour costs in all: the machine, its disk, its address."""
+        return self.price_usd_per_h + (self.storage_usd_per_h or 0.0)
+
     def __str__(self) -> str:
         """Show what would be rented."""
-        price = f"${self.price_usd_per_h:.2f}/h" if self.price_usd_per_h else "free"
+        price = f"${self.hour_usd:.2f}/h" if self.hour_usd else "free"
         facts = [self.gpu_text, self.region, "spot" if self.spot else None, price]
         return f"{self.provider} {self.type} ({', '.join(fact for fact in facts if fact)})"
 
@@ -177,6 +183,7 @@ class Features:
 
     host_key_grade: str
     rented: bool = True  # False: the user's own machine, which nothing of ours bills
+    free: bool = False  # an offer may cost nothing; elsewhere no price is no offer
     sole_owner: bool = False  # True: every tagged instance it lists was made from this journal
     end_self_argv: tuple[str, ...] | None = None
     #: after a create whose answer was lost: how long the instance may take to show in the list

@@ -9,7 +9,13 @@ import sys
 from . import codecs
 
 _TOOLS = ("tmux", "uv", "unzip", "docker", "podman", "sudo")
-_GPU_QUERY = "name,memory.total,driver_version"
+#: nvidia-smi's fields, and what we call them; one from before 2020 does not know the last
+_GPU_FIELDS = (
+    ("name", "name"),
+    ("memory.total", "memory_mib"),
+    ("driver_version", "driver"),
+    ("mig.mode.current", "mig"),
+)
 
 
 def inspect(_request, _pipe):
@@ -41,15 +47,27 @@ def _gpus():
     program = find_tool("nvidia-smi")
     if program is None:
         return []
-    argv = [program, "--query-gpu=" + _GPU_QUERY, "--format=csv,noheader,nounits"]
     try:
-        out = subprocess.check_output(argv, stderr=subprocess.STDOUT, timeout=20)
+        try:
+            return _asked(program, _GPU_FIELDS)
+        except subprocess.CalledProcessError as refused:
+            if b"not a valid field" not in refused.output:
+                raise
+            return _asked(program, _GPU_FIELDS[:-1])
     except (OSError, subprocess.SubprocessError) as error:
         text = getattr(error, "output", b"") or b""
         return [{"error": (text.decode(errors="replace").strip() or str(error))[:300]}]
+
+
+def _asked(program, fields):
+    """What nvidia-smi says of each GPU; "mig" is "" where it is too old to know."""
+    query = "--query-gpu=" + ",".join(field for field, _key in fields)
+    argv = [program, query, "--format=csv,noheader,nounits"]
+    env = dict(os.environ, LC_ALL="C")
+    out = subprocess.check_output(argv, stderr=subprocess.STDOUT, timeout=20, env=env)
     rows = [
         [cell.strip() for cell in row.split(",")]
         for row in out.decode(errors="replace").splitlines()
     ]
-    keys = ("name", "memory_mib", "driver")
-    return [dict(zip(keys, row)) for row in rows if len(row) == len(keys)]
+    keys = [key for _field, key in fields]
+    return [dict(zip(keys, row), mig="".join(row[3:])) for row in rows if len(row) == len(keys)]

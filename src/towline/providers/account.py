@@ -24,7 +24,7 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
-from towline.core.offers import fits
+from towline.core.offers import Listed, fits, left_out_text, sound
 from towline.core.renter import Renter, fingerprint
 from towline.core.task import Resources
 from towline.errors import CredentialsError, SpecError
@@ -35,7 +35,7 @@ from towline.providers.settings import earlier_keys, require_known
 #: settings that every driver knows; a driver's own stand in `Driver.SETTINGS`
 COMMON = (
     "base_url", "project", "region", "image", "ssh_user", "ssh_port", "settle_s", "timeout_s",
-    "accept_first_key", "earlier_keys",
+    "accept_first_key", "accept_free", "earlier_keys",
 )  # fmt: skip
 
 
@@ -140,6 +140,7 @@ class Driver(OnlyInstances, abc.ABC):
             self.FEATURES,
             settle_s=account.number("settle_s", self.FEATURES.settle_s),
             host_key_grade="C" if unproven else self.FEATURES.host_key_grade,
+            free=account.settings.get("accept_free") is True,
         )
 
     def renter(self) -> Renter:
@@ -155,13 +156,16 @@ class Driver(OnlyInstances, abc.ABC):
 
     async def check(self) -> list[Finding]:
         """Ask for offers: key and network in one question; see the port."""
-        offers = await self._all_offers()
+        offers = sound(await self._all_offers(), free=self.features.free)
         stock = sum(offer.available is not False for offer in offers)
         fix = None if stock else "nothing is in stock now; try again later"
-        return [Finding("offers", f"{len(offers)} offers, {stock} of them may be in stock", fix)]
+        text = f"{len(offers)} offers, {stock} of them may be in stock"
+        if offers.left_out:
+            text += f"; {left_out_text(offers.left_out)}"
+        return [Finding("offers", text, fix)]
 
-    async def offers(self, need: Resources) -> list[Offer]:
-        """List what fits the need; see the port.
+    async def offers(self, need: Resources) -> Listed:
+        """List what fits the need, and count what is no offer; see the port.
 
         Raises:
             SpecError: `resources.gpu` names no GPU.
@@ -170,12 +174,13 @@ class Driver(OnlyInstances, abc.ABC):
             wanted = gpu.parse_need(need.gpu) if need.gpu else None
         except ValueError as error:
             raise SpecError(f"resources.gpu: {error}") from error
-        found = await self._offers_for(need, wanted)
-        return [
+        found = sound(await self._offers_for(need, wanted), free=self.features.free)
+        fitting = [
             one if one.boot_s else dataclasses.replace(one, boot_s=self.FEATURES.boot_s)
             for one in found
             if fits(one, need.gpu, need.region, spot=need.spot)
         ]
+        return Listed(fitting, found.left_out)
 
     async def _offers_for(
         self,

@@ -29,6 +29,7 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
+from towline.core.offers import Listed
 from towline.core.task import Resources
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of
@@ -72,9 +73,10 @@ class CanopyWave(Driver):
         self._unseen: dict[str, Instance] = {}  # made here, and in no answer yet
         self._twins: set[str] = set()  # names that several instances have
 
-    async def offers(self, need: Resources) -> list[Offer]:
+    async def offers(self, need: Resources) -> Listed:
         """List what fits the need, and ask for its stock; see the port."""
-        return await self._catalogue.with_stock(await super().offers(need))
+        found = await super().offers(need)
+        return Listed(await self._catalogue.with_stock(found), found.left_out)
 
     async def _all_offers(self) -> list[Offer]:
         return await self._catalogue.offers()

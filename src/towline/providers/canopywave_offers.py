@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 
 from towline import errors
 from towline.core.instance import Offer
+from towline.core.offers import Listed
 from towline.ports import Finding
 from towline.providers.account import Account
 from towline.providers.canopywave_project import CONSOLE, Project
 from towline.providers.canopywave_reading import Kind, in_stock, kind_of
-from towline.providers.parts import rows
+from towline.providers.listing import NoOffer, offers_of, read_each
 
 _AT_ONCE = 4  # questions for stock; no limit is documented
 
@@ -25,11 +27,12 @@ class Catalogue:
         self._image = account.text("image", "") or None
         self._project = project
         self._kinds: list[Kind] = []
+        self._left_out = Counter[str]()  # of the types that were asked last, what is none
 
     async def kinds(self) -> list[Kind]:
         """All types, asked anew."""
-        listed = rows(await self._project.get("/instance-types"))
-        self._kinds = [kind_of(row) for row in listed]
+        listed = await self._project.get("/instance-types")
+        self._kinds, self._left_out = read_each(listed, lambda row: [kind_of(row)])
         return self._kinds
 
     async def kinds_or_none(self) -> list[Kind]:
@@ -43,28 +46,30 @@ class Catalogue:
         except errors.ProviderError:
             return []
 
-    async def offers(self) -> list[Offer]:
+    async def offers(self) -> Listed:
         """What may be rented, its stock not yet asked for."""
-        return self._offers_of(await self.kinds(), await self._project.chosen_regions())
+        kinds, regions = await self.kinds(), await self._project.chosen_regions()
+        listed = offers_of(kinds, lambda kind: self._offers_of(kind, regions))
+        return Listed(listed, listed.left_out + self._left_out)
 
-    def _offers_of(self, kinds: Sequence[Kind], regions: Sequence[str]) -> list[Offer]:
-        """A type without a price, or without an image to start, can't be offered."""
-        priced = [(kind, kind.image(self._image), kind.price_usd_per_h) for kind in kinds]
-        return [
-            Offer(
+    def _offers_of(self, kind: Kind, regions: Sequence[str]) -> Iterator[Offer]:
+        """One for each region; a type without an image to start can't be offered."""
+        image = kind.image(self._image)
+        if image is None:
+            return
+        if kind.price_usd_per_h is None:
+            raise NoOffer("no price")
+        for region in regions:
+            yield Offer(
                 provider=self._provider,
                 type=kind.flavor,
-                price_usd_per_h=price,
+                price_usd_per_h=kind.price_usd_per_h,
                 gpu=kind.gpu.model if kind.gpu else None,
                 gpus=kind.gpus,
                 vram_gb=kind.gpu.memory_gb if kind.gpu else None,
                 region=region,
                 payload={"image": image} | _note(kind),
             )
-            for kind, image, price in priced
-            if image is not None and price is not None
-            for region in regions
-        ]
 
     async def with_stock(self, offers: Sequence[Offer]) -> list[Offer]:
         """The same offers, with what is known of their stock."""

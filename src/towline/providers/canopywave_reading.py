@@ -14,6 +14,7 @@ from typing import Any
 from towline import errors
 from towline.core import gpu
 from towline.core.instance import InstanceStatus
+from towline.providers.listing import chip, size
 from towline.providers.parts import need
 
 #: an upper and a lower case form of each are in use; the words are OpenStack Nova's [guess]
@@ -82,13 +83,14 @@ def kind_of(row: Mapping[str, Any]) -> Kind:
 
     Raises:
         ProviderReplyError: It has no flavor.
+        NoOffer: It is a part of a GPU.
     """
     flavor = str(need(row, "flavor"))
     name = str(row.get("name") or flavor)
     rate = _RATE.search(str(row.get("priceHour") or ""))
     # "16 vCPU x86 Server" names no GPU, whatever x86 looks like
     by_cpu = "cpu" in name.lower() or (rate is not None and (rate[2] or "gpu").lower() != "gpu")
-    model = None if by_cpu else gpu.parse(name) or gpu.parse(flavor)
+    model = None if by_cpu else chip(name) or chip(flavor)
     gpus = gpu.parse_count(name) if model else 0
     cores = _CORES.search(f"{row.get('specs') or ''} {name}")
     units = gpus if model else int(cores[1]) if cores else 1
@@ -106,7 +108,8 @@ def kind_of(row: Mapping[str, Any]) -> Kind:
 
 def _price(cents: Any, rate: re.Match[str] | None, units: int) -> tuple[float | None, str]:
     """The larger of both forms: whole cents for the machine [guess], and text for one unit."""
-    whole = cents / 100 if isinstance(cents, int | float) and cents > 0 else None
+    told = size(cents) if isinstance(cents, int | float) else None
+    whole = None if told is None else told / 100
     text = float(rate[1]) * (units if rate[2] else 1) if rate else None
     if whole is None or text is None:
         return whole or text, ""

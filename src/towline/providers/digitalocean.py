@@ -14,11 +14,10 @@ how soon a new droplet shows in the list.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from towline import errors
-from towline.core import gpu
 from towline.core.instance import (
     Features,
     Instance,
@@ -29,10 +28,12 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
+from towline.core.offers import Listed
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.cloud_init import user_data
 from towline.providers.http import Rule, api_of
+from towline.providers.listing import chip, entries, offers_of, price, size, whole, word
 from towline.providers.parts import need, numeral, rows, segment
 from towline.providers.times import utc_seconds
 
@@ -80,29 +81,30 @@ class DigitalOcean(Driver):
 
     async def _all_offers(self) -> list[Offer]:
         only = self.account.text("region", "").lower()
-        sizes = await self._pages("/v2/sizes", "sizes")
-        offers = [offer for size in sizes for offer in self._offers_of(size)]
-        return [one for one in offers if not only or one.region == only]
+        sizes = await self._pages("/v2/sizes", "sizes", entries)
+        listed = offers_of(sizes, self._offers_of)
+        fitting = (one for one in listed if not only or one.region == only)
+        return Listed(fitting, listed.left_out)
 
-    def _offers_of(self, size: Mapping[str, Any]) -> list[Offer]:
-        slug, gpus = need(size, "slug"), size.get("gpu_info") or {}
-        model = gpu.parse(str(gpus.get("model", "")))
-        count = int(gpus.get("count", 0))
-        memory_gb = (gpus.get("vram") or {}).get("amount")  # of all of them together
+    def _offers_of(self, kind: Mapping[str, Any]) -> list[Offer]:
+        slug, gpus = word(need(kind, "slug")), kind.get("gpu_info") or {}
+        model, count = chip(gpus.get("model")), whole(gpus.get("count", 0))
+        memory_gb = size((gpus.get("vram") or {}).get("amount"))  # of all of them together
+        in_stock = need(kind, "available") is True
         return [
             Offer(
                 provider=self.name,
                 type=slug,
-                price_usd_per_h=need(size, "price_hourly"),
+                price_usd_per_h=price(kind.get("price_hourly")),
                 gpu=model.model if model else None,
                 gpus=count,
                 vram_gb=memory_gb / count if memory_gb and count else None,
-                region=region,
-                available=region is not None and need(size, "available"),
+                region=None if region is None else word(region),
+                available=region is not None and in_stock,
                 spot=slug.endswith("-spot"),
                 payload={"image": _image(str(gpus.get("model", "")), count)},
             )
-            for region in need(size, "regions") or [None]
+            for region in need(kind, "regions") or [None]
         ]
 
     async def create(self, offer: Offer, order: Order) -> Instance:
@@ -207,14 +209,16 @@ class DigitalOcean(Driver):
         said = account.get("status_message") or "see DigitalOcean's console"
         return Finding("account", message, str(said))
 
-    async def _pages(self, path: str, key: str, **params: str) -> list[dict[str, Any]]:
+    async def _pages(
+        self, path: str, key: str, read: Callable[[Any], list[Any]] = rows, **params: str
+    ) -> list[dict[str, Any]]:
         """All rows of a list, to its last page."""
         found: list[dict[str, Any]] = []
         page = 0
         while True:
             page += 1
             answer = await self._api.get(path, {**params, "page": page, "per_page": _PAGE})
-            part = rows(need(answer, key))
+            part = read(need(answer, key))
             found += part
             links = answer.get("links") or {}
             if not (links.get("pages") or {}).get("next"):

@@ -26,6 +26,7 @@ from datetime import datetime
 from typing import Any
 
 from towline import errors
+from towline.core import gpu
 from towline.core.instance import (
     Features,
     Instance,
@@ -37,10 +38,11 @@ from towline.core.instance import (
     parse_tag,
 )
 from towline.core.renter import Renter
+from towline.core.task import Resources
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.ec2_api import Aws, filtered
-from towline.providers.ec2_launch import PRICE_KEY, TAG_KEY, Launcher, word_of
+from towline.providers.ec2_launch import DISK_GB, PRICE_KEY, TAG_KEY, Launcher, word_of
 from towline.providers.ec2_market import Market
 from towline.providers.parts import need
 
@@ -100,7 +102,14 @@ class Ec2(Driver):
         return str(need(answer, "Account"))
 
     async def _all_offers(self) -> list[Offer]:
-        return await self._market.offers()
+        return await self._market.offers(DISK_GB)
+
+    async def _offers_for(
+        self,
+        need: Resources,
+        wanted: tuple[gpu.Gpu, int] | None,  # noqa: ARG002 - all are listed
+    ) -> list[Offer]:
+        return await self._market.offers(need.disk_gb or DISK_GB)
 
     async def create(self, offer: Offer, order: Order) -> Instance:
         """Launch one; see the port."""

@@ -21,7 +21,7 @@ from towline.providers.parts import need
 
 TAG_KEY, PRICE_KEY = "towline", "towline-usd-per-h"
 _SSH_PORT = 22
-_DISK_GB = 100.0
+DISK_GB = 100.0
 _TOKENS = 20  # instances of one run on one offer
 _VISIBLE = (0.5, 4.0, 6)  # pauses and tries until what is new is known everywhere
 _OWNERS = ["amazon", "099720109477"]  # the second is Canonical
@@ -187,7 +187,7 @@ def _body(offer: Offer, order: Order, image: Mapping[str, Any]) -> dict[str, Any
         "UserData": user_data(order),
         "InstanceInitiatedShutdownBehavior": "terminate",
         "MetadataOptions": {"HttpTokens": "required"},
-        "BlockDeviceMappings": [_root(image, order.disk_gb or _DISK_GB)],
+        "BlockDeviceMappings": [_root(image, order.disk_gb or DISK_GB)],
         "TagSpecifications": [
             {"ResourceType": kind, "Tags": carried} for kind in ("instance", "volume")
         ],

@@ -13,20 +13,26 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from towline import errors
-from towline.core import gpu
 from towline.core.instance import Offer
+from towline.core.offers import Listed
 from towline.providers.account import Account
 from towline.providers.ec2_api import Aws, filtered
-from towline.providers.parts import need
+from towline.providers.listing import NoOffer, chip, offers_of, read_each, whole
+from towline.providers.parts import need, number
 from towline.providers.settings import prices_of
 
 _GPU_TYPES = ("g*", "p*")  # EC2 has no filter for GPUs; every type with NVIDIA's begins so
 _MIB_PER_GB = 1024
+#: USD of what comes with each instance, its gp3 volume and its public IPv4 address; of the volume
+#: that is what the dearest region takes, so that a limit in money holds in every one
+_DISK_USD_PER_GB_H = 0.152 / 730
+_ADDRESS_USD_PER_H = 0.005
 _NAMES_AT_ONCE = 200  # values that one filter takes
 _PRICED = {
     "operatingSystem": "Linux",
@@ -69,28 +75,33 @@ class Market:
         self._subnet = account.settings.get("subnet")
         self.prices = prices_of(account.settings.get("prices"), "providers.ec2.prices")
 
-    async def offers(self) -> list[Offer]:
+    async def offers(self, disk_gb: float) -> Listed:
         """Every offer: one per type, and for spot one per type and zone.
+
+        Args:
+            disk_gb: Of the volume that comes with it.
 
         Raises:
             ProviderAuthError: The keys may not ask for prices, and `prices` is not set.
             ProviderError: As `Aws.call`.
         """
-        shapes, network = await asyncio.gather(self._shapes(), self.network())
+        (shapes, left_out), network = await asyncio.gather(self._shapes(), self.network())
         names = [shape.name for shape in shapes]
-        prices, spot, zones = await asyncio.gather(
+        (prices, unread), spot, zones = await asyncio.gather(
             self._on_demand(), self._spot(names), self._zones(names)
         )
-        return [
-            offer
-            for shape in shapes
-            for offer in _offers_of(
+        beside = disk_gb * _DISK_USD_PER_GB_H + _ADDRESS_USD_PER_H
+        listed = offers_of(
+            shapes,
+            lambda shape: _offers_of(
                 shape,
                 prices.get(shape.name),
                 spot.get(shape.name, {}),
                 _Places(self._aws.region, network, zones.get(shape.name, set())),
-            )
-        ]
+            ),
+        )
+        whole_price = (replace(offer, storage_usd_per_h=beside) for offer in listed)
+        return Listed(whole_price, listed.left_out + left_out + unread)
 
     async def network(self) -> Network:
         """The default network's subnets, or the one that is set.
@@ -110,17 +121,17 @@ class Market:
         subnets = {one["AvailabilityZone"]: need(one, "SubnetId") for one in found}
         return Network(need(found[0], "VpcId"), subnets)
 
-    async def _shapes(self) -> list[Shape]:
+    async def _shapes(self) -> tuple[list[Shape], Counter[str]]:
         wanted = [
             filtered("instance-type", *(self.prices or _GPU_TYPES)),
             filtered("processor-info.supported-architecture", "x86_64"),  # as the usual image
         ]
         listed = await self._aws.pages("describe_instance_types", "InstanceTypes", Filters=wanted)
-        return [shape for shape in map(_shape, listed) if shape is not None]
+        return read_each(listed, lambda row: [_shape(row)])
 
-    async def _on_demand(self) -> Mapping[str, float]:
+    async def _on_demand(self) -> tuple[Mapping[str, float], Counter[str]]:
         if self.prices:
-            return self.prices
+            return self.prices, Counter()
         fields = {**_PRICED, "regionCode": self._aws.region}
         match = [
             {"Type": "TERM_MATCH", "Field": key, "Value": value} for key, value in fields.items()
@@ -136,7 +147,8 @@ class Market:
                 " `providers: {ec2: {prices: {p5.4xlarge: 6.88}}}`"
             )
             raise errors.ProviderAuthError(refused.message, hint=hint) from refused
-        return dict(found for row in rows for found in _price(row))
+        found, unread = read_each(rows, _price)
+        return dict(found), unread
 
     async def _spot(self, names: Sequence[str]) -> Mapping[str, Mapping[str, float]]:
         """By type and zone, the price of this moment."""
@@ -148,7 +160,7 @@ class Market:
             )  # fmt: skip
             for row in sorted(rows, key=lambda one: need(one, "Timestamp")):
                 zones = latest.setdefault(need(row, "InstanceType"), {})
-                zones[need(row, "AvailabilityZone")] = float(need(row, "SpotPrice"))
+                zones[need(row, "AvailabilityZone")] = number(need(row, "SpotPrice")) or 0.0
         return latest
 
     async def _zones(self, names: Sequence[str]) -> Mapping[str, set[str]]:
@@ -182,7 +194,7 @@ def _offers_of(
     if price and subnets and "on-demand" in shape.usages:
         yield _offer(shape, price, places, subnets)
     for zone, spot_price in sorted(spot.items()):
-        if zone in places.network.subnets and spot_price and "spot" in shape.usages:
+        if zone in places.network.subnets and spot_price > 0 and "spot" in shape.usages:
             yield _offer(shape, spot_price, places, [places.network.subnets[zone]], spot=True)
 
 
@@ -203,20 +215,24 @@ def _offer(
     )
 
 
-def _shape(listed: Mapping[str, Any]) -> Shape | None:
-    """One type; None for a part of a GPU, which would pass for a whole one."""
+def _shape(listed: Mapping[str, Any]) -> Shape:
+    """One type.
+
+    Raises:
+        NoOffer: It is a part of a GPU, which would pass for a whole one.
+    """
     name, usages = need(listed, "InstanceType"), listed.get("SupportedUsageClasses", [])
     first = next(iter(listed.get("GpuInfo", {}).get("Gpus", [])), None)
     if first is None:
         return Shape(name, None, 0, None, usages)
     if first.get("GpuPartitionSize", 1.0) < 1 or not first.get("Count"):
-        return None
-    words = str(first.get("Name", "")).replace("Server ", "")  # "RTX PRO Server 6000"
-    model, memory = gpu.parse(words), first.get("MemoryInfo", {}).get("SizeInMiB")
+        raise NoOffer("a part of a GPU")
+    words = str(first.get("Name", ""))
+    model, memory = chip(words), first.get("MemoryInfo", {}).get("SizeInMiB")
     return Shape(
         name,
         model.model if model else words,
-        int(first["Count"]),
+        whole(first["Count"]),
         memory / _MIB_PER_GB if memory else None,
         usages,
     )

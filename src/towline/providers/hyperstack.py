@@ -28,13 +28,14 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
+from towline.core.offers import Listed
 from towline.core.task import Resources
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.cloud_init import user_data
 from towline.providers.http import Rule, api_of
 from towline.providers.hyperstack_lists import all_rows, join, newest_image
-from towline.providers.parts import need, numeral
+from towline.providers.parts import need, number, numeral
 from towline.providers.times import utc_seconds
 
 _BASE_URL = "https://infrahub-api.nexgencloud.com/v1"
@@ -101,14 +102,14 @@ class Hyperstack(Driver):
         found.append(Finding("credit", f"${credit.get('credit')} of credit", fix))
         return found
 
-    async def offers(self, need: Resources) -> list[Offer]:
+    async def offers(self, need: Resources) -> Listed:
         """List what fits the need, where there is an environment for it; see the port.
 
         Raises:
             SpecError: `resources.gpu` names no GPU; or there is no environment for what fits.
         """
         fitting = await super().offers(need)
-        usable = [offer for offer in fitting if offer.payload]
+        usable = Listed((offer for offer in fitting if offer.payload), fitting.left_out)
         if fitting and not usable:
             raise self._no_environment(offer.region for offer in fitting)
         return usable
@@ -121,14 +122,16 @@ class Hyperstack(Driver):
             self._api.get("/core/flavors"),
         )
         wanted = self.account.settings.get("region")
-        return [
+        listed = join(self.name, flavors, stocks, book)
+        placed = (
             dataclasses.replace(
                 offer,
                 payload={"environment": places[offer.region]} if offer.region in places else {},
             )
-            for offer in join(self.name, flavors, stocks, book)
+            for offer in listed
             if wanted in {None, offer.region}
-        ]
+        )
+        return Listed(placed, listed.left_out)
 
     async def create(self, offer: Offer, order: Order) -> Instance:
         """Add the run's key to the environment, then create; see the port.
@@ -247,10 +250,10 @@ class Hyperstack(Driver):
         listed = [
             one
             for one in await all_rows(self._api, _ENVIRONMENTS, "environments")
-            if wanted in {None, one.get("name")}
+            if wanted in (None, one.get("name"))
         ]
-        listed.sort(key=lambda one: int(need(one, "id")), reverse=True)
-        return {need(one, "region"): need(one, "name") for one in listed}
+        listed.sort(key=lambda one: number(one.get("id")) or 0.0, reverse=True)
+        return {str(need(one, "region")): str(need(one, "name")) for one in listed}
 
     def _no_environment(self, regions: Iterable[str | None]) -> errors.SpecError:
         places = ", ".join(sorted({str(region) for region in regions}))

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from towline import errors
-from towline.core import gpu
 from towline.core.instance import Offer
+from towline.core.offers import Listed
 from towline.providers.http import Api
+from towline.providers.listing import chip, flag, offers_of, price, read_each, whole, word
 from towline.providers.parts import need, number, rows
 
 _PAGE = 100
@@ -46,20 +47,17 @@ async def all_rows(api: Api, path: str, field: str) -> list[dict[str, Any]]:
     return list(found.values())
 
 
-def join(provider: str, flavors: Any, stocks: Any, pricebook: Any) -> list[Offer]:
+def join(provider: str, flavors: Any, stocks: Any, pricebook: Any) -> Listed:
     """Offers of every flavor with a GPU and a price.
 
     Flavors whose GPU is called "...-spot" are left out: what becomes of such a machine is not
     documented.
     """
-    prices = {need(row, "name"): number(row.get("value")) for row in rows(pricebook)}
-    free = _free(stocks)
-    offers = (
-        _offer(provider, flavor, prices, free)
-        for group in rows(need(flavors, "data"))
-        for flavor in rows(need(group, "flavors"))
-    )
-    return [offer for offer in offers if offer is not None]
+    told, _unnamed = read_each(pricebook, lambda row: [(word(need(row, "name")), row.get("value"))])
+    prices, free = dict(told), _free(stocks)
+    of_groups, unread = read_each(need(flavors, "data"), lambda group: need(group, "flavors"))
+    listed = offers_of(of_groups, lambda flavor: _offers(provider, flavor, prices, free))
+    return Listed(listed, listed.left_out + unread)
 
 
 def newest_image(answer: Any, flavor: str) -> str | None:
@@ -73,21 +71,21 @@ def newest_image(answer: Any, flavor: str) -> str | None:
     return max(filter(_IMAGE.search, names), key=_versions, default=None)
 
 
-def _offer(
+def _offers(
     provider: str,
     flavor: Mapping[str, Any],
-    prices: Mapping[str, float | None],
-    free: Mapping[tuple[str, str, str], int],
-) -> Offer | None:
-    words, count = str(flavor.get("gpu") or ""), int(flavor.get("gpu_count") or 0)
-    region, model, price = need(flavor, "region_name"), gpu.parse(words), prices.get(words)
-    if not (count and model and price) or words.lower().endswith("-spot"):
-        return None
-    listed, left = flavor.get("stock_available"), free.get((region, words, f"{count}x"))
-    return Offer(
+    prices: Mapping[str, Any],
+    free: Mapping[tuple[str, str, str], float],
+) -> Iterator[Offer]:
+    words, count = str(flavor.get("gpu") or ""), whole(flavor.get("gpu_count") or 0)
+    region, model = word(need(flavor, "region_name")), chip(words)
+    if not count or model is None or words.lower().endswith("-spot"):
+        return
+    listed, left = flag(flavor.get("stock_available")), free.get((region, words, f"{count}x"))
+    yield Offer(
         provider=provider,
-        type=need(flavor, "name"),
-        price_usd_per_h=price * count,
+        type=word(need(flavor, "name")),
+        price_usd_per_h=price(prices.get(words), text=True) * count,
         gpu=model.model,
         gpus=count,
         vram_gb=model.memory_gb,
@@ -96,15 +94,19 @@ def _offer(
     )
 
 
-def _free(answer: Any) -> dict[tuple[str, str, str], int]:
+def _free(answer: Any) -> dict[tuple[str, str, str], float]:
     """How many machines are in stock, by region, GPU and a number of GPUs such as "2x"."""
-    return {
-        (need(place, "region"), need(model, "model"), label): int(left)
-        for place in rows(need(answer, "stocks"))
-        for model in rows(need(place, "models"))
-        for label, left in (model.get("configurations") or {}).items()
-        if left is not None
-    }
+
+    def read(place: Any) -> list[tuple[tuple[str, str, str], float]]:
+        return [
+            ((word(need(place, "region")), word(need(model, "model")), label), left)
+            for model in rows(need(place, "models"))
+            for label, told in dict(model.get("configurations") or {}).items()
+            if (left := number(told)) is not None
+        ]
+
+    found, _unread = read_each(need(answer, "stocks"), read)  # stock that is not known there
+    return dict(found)
 
 
 def _may_have(image: Mapping[str, Any], flavor: str) -> bool:

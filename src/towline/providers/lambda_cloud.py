@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from typing import Any
 
 from towline import errors
-from towline.core import gpu
 from towline.core.instance import (
     Features,
     Instance,
@@ -27,6 +26,7 @@ from towline.ports import Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.cloud_init import user_data
 from towline.providers.http import Rule, api_of
+from towline.providers.listing import chip, offers_of, price, whole, word
 from towline.providers.parts import need, rows, segment
 
 _BASE_URL = "https://cloud.lambda.ai/api/v1"
@@ -68,19 +68,21 @@ class LambdaCloud(Driver):
 
     async def _all_offers(self) -> list[Offer]:
         types = need(await self._api.get("/instance-types"), "data")
-        return [offer for one in types.values() for offer in self._offers_of(one)]
+        return offers_of(
+            list(types.values()) if isinstance(types, dict) else types, self._offers_of
+        )
 
     def _offers_of(self, listed: Mapping[str, Any]) -> list[Offer]:
         kind = need(listed, "instance_type")
-        name, words = need(kind, "name"), str(kind.get("gpu_description", ""))
-        count = int(kind.get("specs", {}).get("gpus", 0))
-        model = gpu.parse(words) if count else None
-        regions = [need(region, "name") for region in listed["regions_with_capacity_available"]]
+        name, count = word(need(kind, "name")), whole(need(kind, "specs").get("gpus", 0))
+        model = chip(kind.get("gpu_description")) if count else None
+        places = need(listed, "regions_with_capacity_available")
+        regions: list[str | None] = [word(need(region, "name")) for region in places]
         return [
             Offer(
                 provider=self.name,
                 type=name,
-                price_usd_per_h=need(kind, "price_cents_per_hour") / 100,
+                price_usd_per_h=price(kind.get("price_cents_per_hour")) / 100,
                 gpu=model.model if model else None,
                 gpus=count,
                 vram_gb=model.memory_gb if model else None,

@@ -67,6 +67,7 @@ class LocalProvider(OnlyInstances):
         self.features = Features(
             host_key_grade="A",
             sole_owner=True,
+            free=True,
             end_self_argv=(END_COMMAND,),
             settle_s=_LATE_S + 2 if late else 0.0,
             leftovers=(),

@@ -94,6 +94,8 @@ class OpenStack(Driver):
         super().__init__(account)
         self._api = OpenStackApi(account)
         self._catalog = Catalog(self._api, account)
+        free = self.features.free or self._catalog.has_free
+        self.features = dataclasses.replace(self.features, free=free)
         self._network = Network(self._api, account)
 
     def renter(self) -> Renter:
@@ -112,8 +114,7 @@ class OpenStack(Driver):
 
     async def _all_offers(self) -> list[Offer]:
         flavors, limits = await asyncio.gather(self._catalog.flavors(), self._catalog.limits())
-        offers = (self._catalog.offer(flavor, limits) for flavor in flavors)
-        return [offer for offer in offers if offer is not None]
+        return self._catalog.offers(flavors, limits)
 
     async def create(self, offer: Offer, order: Order) -> Instance:
         """Add the run's key and security group, then create; see the port.

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from towline import errors
 from towline.core import gpu
 from towline.core.instance import Offer
+from towline.core.offers import Listed
 from towline.providers.account import Account
+from towline.providers.listing import ODD, NoOffer, offers_of
 from towline.providers.openstack_api import OpenStackApi
 from towline.providers.openstack_reading import VersionRefused
 from towline.providers.parts import need, number
@@ -48,6 +51,11 @@ class Catalog:
         self._prices = prices_of(account.settings.get("prices"), f"{where}.prices", free=True)
         self._gpus = _gpus_of(account.settings.get("gpus"), f"{where}.gpus")
 
+    @property
+    def has_free(self) -> bool:
+        """Whether the user has said of a flavor that it costs nothing."""
+        return 0 in self._prices.values()
+
     async def flavors(self) -> list[Row]:
         """Flavors with GPUs."""
         path = "/flavors/detail"
@@ -56,22 +64,27 @@ class Catalog:
         except VersionRefused:
             found = await self._api.rows("compute", path, "flavors")
         return [
-            one
-            for one in found
-            if not one.get("OS-FLV-DISABLED:disabled") and self._gpu(one) is not None
+            one for one in found if not one.get("OS-FLV-DISABLED:disabled") and self._has_gpu(one)
         ]
 
     def unpriced(self, flavors: list[Row]) -> list[str]:
         """Names of those that have no price."""
         return [str(need(one, "name")) for one in flavors if self._price(one) is None]
 
-    def offer(self, flavor: Row, limits: Row) -> Offer | None:
-        """A flavor as an offer; None without a price."""
+    def offers(self, flavors: list[Row], limits: Row) -> Listed:
+        """The flavors as offers."""
+        return offers_of(flavors, lambda flavor: self._offers_of(flavor, limits))
+
+    def _offers_of(self, flavor: Row, limits: Row) -> Iterator[Offer]:
         found, price = self._gpu(flavor), self._price(flavor)
-        if found is None or price is None:
-            return None
+        if found is None:
+            return
         model, count = found
-        return Offer(
+        if model.part:
+            raise NoOffer("a part of a GPU")
+        if price is None:
+            raise NoOffer("no price")
+        yield Offer(
             provider=self._account.name,
             type=str(need(flavor, "name")),
             price_usd_per_h=price,
@@ -110,6 +123,13 @@ class Catalog:
     def _price(self, flavor: Row) -> float | None:
         return self._prices.get(str(need(flavor, "name")), self._prices.get(_EVERY))
 
+    def _has_gpu(self, flavor: Row) -> bool:
+        """Whether it has one, as far as it can be read; `offers` counts those that can't."""
+        try:
+            return self._gpu(flavor) is not None
+        except ODD:
+            return True
+
     def _gpu(self, flavor: Row) -> tuple[gpu.Gpu, int] | None:
         name = str(need(flavor, "name"))
         return self._gpus[name] if name in self._gpus else gpu_of(flavor)
@@ -120,13 +140,16 @@ def gpu_of(flavor: Row) -> tuple[gpu.Gpu, int] | None:
     name = str(need(flavor, "name"))
     told = list(_devices(flavor.get("extra_specs") or {}))
     model = next(filter(None, (gpu.parse(word) for word, _count in told)), None)
+    is_part = any(gpu.is_part(word) for word, _count in told)  # such as resources:VGPU
     if model is None:
         model = gpu.parse(name)
         memory_gb = round((number(flavor.get("ram")) or 0) / _MIB_PER_GB)
         if model is not None and model.memory_gb == memory_gb:
             model = gpu.Gpu(model.model)  # the name speaks of the machine's own memory
     count = next((count for _word, count in told if count), None)
-    return None if model is None else (model, count or gpu.parse_count(name))
+    if model is None:
+        return None
+    return replace(model, part=model.part or is_part), count or gpu.parse_count(name)
 
 
 def room_for(flavor: Row, limits: Row) -> bool:

@@ -40,9 +40,11 @@ def rows(value: Any) -> list[dict[str, Any]]:
 
 def number(value: Any) -> float | None:
     """A number, also one that is written as text; None for anything else."""
+    if isinstance(value, bool):
+        return None
     try:
         read = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return read if math.isfinite(read) else None
 

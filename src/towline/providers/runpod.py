@@ -23,10 +23,12 @@ from typing import Any
 from towline import errors
 from towline.core import gpu
 from towline.core.instance import Features, Instance, InstanceId, InstanceStatus, Offer, Order
+from towline.core.offers import Listed
 from towline.core.task import Resources
 from towline.ports import Finding
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.http import Rule, api_of
+from towline.providers.listing import chip, offers_of, price, size, word
 from towline.providers.parts import need, rows, segment
 from towline.providers.times import utc_seconds
 
@@ -34,6 +36,7 @@ _BASE_URL = "https://api.runpod.io/v2"
 _IMAGE = "runpod/pytorch:1.0.2-cu1281-torch280-ubuntu2404"
 _CUDA = "12.8"  # what that image asks of the host's driver
 _DISK_GB = 50.0
+_DISK_USD_PER_GB_H = 0.10 / 720  # "Container disk: $0.10/GB/month", Pods, Storage options
 _STATUSES = {
     "provisioning": InstanceStatus.BUILDING,
     "starting": InstanceStatus.BUILDING,
@@ -113,49 +116,52 @@ class RunPod(Driver):
 
     async def _offers_for(
         self,
-        need: Resources,  # noqa: ARG002 - stock is asked for by count alone
+        need: Resources,
         wanted: tuple[gpu.Gpu, int] | None,
     ) -> list[Offer]:
         """Ask for the stock of as many GPUs as are needed."""
-        return await self._offers_of(wanted[1] if wanted else 1)
+        listed = await self._offers_of(wanted[1] if wanted else 1)
+        disk = math.ceil(need.disk_gb or _DISK_GB) * _DISK_USD_PER_GB_H
+        priced = (dataclasses.replace(offer, storage_usd_per_h=disk) for offer in listed)
+        return Listed(priced, listed.left_out)
 
     async def _all_offers(self) -> list[Offer]:
         return await self._offers_of(1)
 
-    async def _offers_of(self, count: int) -> list[Offer]:
+    async def _offers_of(self, count: int) -> Listed:
         params = {"include": "AVAILABILITY", "product": "POD", "count": count}
         params |= {"cloud": self._cloud.upper()}
         if self._cuda:
             params["minCudaVersion"] = self._cuda
-        listed = rows(need(await self._api.get("/catalog/gpus", params), "gpus"))
-        return [
-            offer
-            for kind in listed
-            if self._has(kind, count)
-            for offer in self._offers_by_place(kind, count)
-            if self._region in {"", offer.region}
-        ]
+        answer = await self._api.get("/catalog/gpus", params)
+        listed = offers_of(need(answer, "gpus"), lambda kind: self._offers_by_place(kind, count))
+        here = (offer for offer in listed if self._region in {"", offer.region})
+        return Listed(here, listed.left_out)
 
     def _has(self, kind: Mapping[str, Any], count: int) -> bool:
         """Whether the cloud has so many of them on one host, and the default image drives them."""
         if kind.get("manufacturer") == "AMD" and self._image == _IMAGE:
             return False
-        if not kind.get(self._cloud) or not need(kind, "price", self._cloud):
+        if not kind.get(self._cloud):
             return False
         return bool(need(kind, "maxCount", self._cloud) >= count)
 
     def _offers_by_place(self, kind: Mapping[str, Any], count: int) -> list[Offer]:
         """One for each data center that has them, the fullest first; else one for all."""
-        places = {need(at, "id"): at.get("availability") for at in kind.get("dataCenters") or []}
+        if not self._has(kind, count):
+            return []
+        places = {
+            word(need(at, "id")): at.get("availability") for at in kind.get("dataCenters") or []
+        }
         had = {at: level for at, level in places.items() if level in _STOCK}
-        model = gpu.parse(need(kind, "id"))
+        model = chip(word(need(kind, "id")))
         everywhere = Offer(
             provider=self.name,
             type=_type(need(kind, "id"), count),
-            price_usd_per_h=need(kind, "price", self._cloud) * count,
+            price_usd_per_h=price(need(kind, "price", self._cloud)) * count,
             gpu=model.model if model else None,
             gpus=count,
-            vram_gb=kind.get("memory"),
+            vram_gb=size(kind.get("memory")),
             available=_in_stock(kind.get("availability")),
             payload={"gpu": need(kind, "id")},
         )

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from towline import errors
-from towline.core import gpu
 from towline.core.instance import (
     Features,
     Instance,
@@ -35,6 +34,7 @@ from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.cloud_init import host_key_script
 from towline.providers.http import Rule, api_of
+from towline.providers.listing import chip, flag, offers_of, price, size, whole, word
 from towline.providers.parts import need, rows, segment
 from towline.providers.times import rfc3339, utc_seconds
 
@@ -87,15 +87,16 @@ class Shadeform(Driver):
 
     async def _all_offers(self) -> list[Offer]:
         params = {"cloud": self._cloud} if self._cloud else None
-        listed = rows(need(await self._api.get("/instances/types", params), "instance_types"))
-        return [
-            self._offer(kind, place, image)
-            for kind in listed
-            if kind.get("deployment_type") == "vm"
-            for place in rows(need(kind, "availability"))
-            if self._region in {"", place.get("region")}
-            if (image := self._image_of(kind)) is not None
-        ]
+        answer = await self._api.get("/instances/types", params)
+        return offers_of(need(answer, "instance_types"), self._offers_of)
+
+    def _offers_of(self, kind: Mapping[str, Any]) -> Iterator[Offer]:
+        image = self._image_of(kind) if kind.get("deployment_type") == "vm" else None
+        if image is None:
+            return
+        for place in rows(need(kind, "availability")):
+            if self._region in ("", place.get("region")):
+                yield self._offer(kind, place, image)
 
     def _image_of(self, kind: Mapping[str, Any]) -> str | None:
         """What to boot: the setting, else the newest with CUDA; None when the setting is not had.
@@ -109,22 +110,22 @@ class Shadeform(Driver):
 
     def _offer(self, kind: Mapping[str, Any], place: Mapping[str, Any], image: str) -> Offer:
         has = need(kind, "configuration")
-        model, count = gpu.parse(has.get("gpu_type") or ""), int(need(has, "num_gpus"))
+        model, count = chip(has.get("gpu_type")), whole(need(has, "num_gpus"))
         rental = place.get("rental_type", "")
-        cents, dollars = need(kind, "hourly_price"), place.get("hourly_price")
-        cloud, name = need(kind, "cloud"), need(kind, "shade_instance_type")
+        cents, dollars = kind.get("hourly_price"), place.get("hourly_price")
+        cloud, name = word(need(kind, "cloud")), word(need(kind, "shade_instance_type"))
         return Offer(
             provider=self.name,
             type=f"{cloud}/{name}",
-            price_usd_per_h=_usd(dollars) if rental == _SPOT else _usd(cents) / 100,
+            price_usd_per_h=price(dollars, text=True) if rental == _SPOT else price(cents) / 100,
             gpu=model.model if model and count else None,
             gpus=count,
-            vram_gb=has.get("vram_per_gpu_in_gb") or None,
-            region=need(place, "region"),
-            available=place.get("available"),
+            vram_gb=size(has.get("vram_per_gpu_in_gb")),
+            region=word(need(place, "region")),
+            available=flag(place.get("available")),
             spot=rental == _SPOT,
-            boot_s=(kind.get("boot_time") or {}).get("max_boot_in_sec"),
-            payload={"cloud": cloud, "type": name, "image": image, "rental": rental},
+            boot_s=size((kind.get("boot_time") or {}).get("max_boot_in_sec")),
+            payload={"cloud": cloud, "type": name, "image": image, "rental": str(rental)},
         )
 
     async def create(self, offer: Offer, order: Order) -> Instance:

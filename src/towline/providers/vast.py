@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from towline import errors
@@ -31,6 +31,7 @@ from towline.core.task import Resources
 from towline.ports import Finding
 from towline.providers.account import Account, Driver, status_of, tagged
 from towline.providers.http import Rule, api_of
+from towline.providers.listing import chip, offers_of, price, size, whole, word
 from towline.providers.pace import Pace
 from towline.providers.parts import need, numeral, rows
 from towline.providers.vast_scripts import end_self_argv, onstart
@@ -123,30 +124,28 @@ class Vast(Driver):
             query["gpu_name"] = {"in": list(_NAMES[wanted[0].model])}
         await self._pace.turn("search")
         answer = await self._api.get("/api/v0/bundles/", {"q": json.dumps(query)})
-        return [
-            self._offer(one, spot=wish.spot)
-            for one in rows(need(answer, "offers"))
-            if one.get("min_bid") or not wish.spot
-        ]
+        return offers_of(need(answer, "offers"), lambda one: self._offers_of(one, spot=wish.spot))
 
-    def _offer(self, found: Mapping[str, Any], *, spot: bool) -> Offer:
-        model = gpu.parse(str(need(found, "gpu_name")))
-        speeds = [found[way] for way in ("inet_up", "inet_down") if found.get(way)]
-        tolls = [found.get(way) or 0.0 for way in ("inet_up_cost", "inet_down_cost")]
-        return Offer(
+    def _offers_of(self, found: Mapping[str, Any], *, spot: bool) -> Iterator[Offer]:
+        if spot and size(found.get("min_bid")) is None:
+            return
+        model, memory_mib = chip(word(need(found, "gpu_name"))), size(found.get("gpu_ram"))
+        speeds = [size(found.get(way)) for way in ("inet_up", "inet_down")]
+        tolls = [size(found.get(way)) or 0.0 for way in ("inet_up_cost", "inet_down_cost")]
+        yield Offer(
             provider=self.name,
             type=_type(found),
-            price_usd_per_h=need(found, "dph_total"),
+            price_usd_per_h=price(found.get("dph_total")),
             gpu=model.model if model else None,
-            gpus=int(need(found, "num_gpus")),
-            vram_gb=need(found, "gpu_ram") / 1024,
+            gpus=whole(need(found, "num_gpus")),
+            vram_gb=memory_mib / 1024 if memory_mib else None,
             region=_country(found),
             available=True,  # the search names what is rentable
             spot=spot,
-            net_mbit=min(speeds, default=None),
+            net_mbit=min((speed for speed in speeds if speed), default=None),
             traffic_usd_per_gb=max(tolls),
             storage_usd_per_h=0.0,  # in the price
-            payload={"ask": str(need(found, "id")), "bid": str(found.get("min_bid") or "")},
+            payload={"ask": str(whole(need(found, "id"))), "bid": str(found.get("min_bid") or "")},
         )
 
     async def create(self, offer: Offer, order: Order) -> Instance:

@@ -30,6 +30,7 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
+from towline.core.offers import Listed
 from towline.core.task import Resources
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of, tagged
@@ -100,14 +101,15 @@ class Verda(Driver):
         text = f"{balance['amount']} {balance.get('currency') or ''}".rstrip()
         return [*found, Finding("balance", text, fix)]
 
-    async def offers(self, need: Resources) -> list[Offer]:
+    async def offers(self, need: Resources) -> Listed:
         """List what fits the need, with its disk's price; see the port."""
         fitting = await super().offers(need)
         price = disk_price(await self._api.get("/volume-types")) if fitting else None
         if price is None:
             return fitting
         cost = price * _disk_gb(need.disk_gb)
-        return [dataclasses.replace(offer, storage_usd_per_h=cost) for offer in fitting]
+        priced = (dataclasses.replace(offer, storage_usd_per_h=cost) for offer in fitting)
+        return Listed(priced, fitting.left_out)
 
     async def _all_offers(self) -> list[Offer]:
         await self._api.sign_in()  # once for all three
@@ -117,9 +119,9 @@ class Verda(Driver):
             self._api.get("/instance-availability", {"isSpot": "true"}),
         )
         wanted = self.account.settings.get("region")
-        return [
-            offer for offer in join(self.name, types, fixed, spot) if wanted in {None, offer.region}
-        ]
+        listed = join(self.name, types, fixed, spot)
+        here = (offer for offer in listed if wanted in {None, offer.region})
+        return Listed(here, listed.left_out)
 
     async def create(self, offer: Offer, order: Order) -> Instance:
         """Add the run's key and the script with the host key, then deploy; see the port."""

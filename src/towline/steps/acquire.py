@@ -15,7 +15,7 @@ from towline.context import Context, address_json, end_instance
 from towline.core.answers import Verdict, judge
 from towline.core.backoff import delays
 from towline.core.instance import Address, Instance, InstanceId, InstanceStatus, Offer
-from towline.core.offers import Outlook, rank
+from towline.core.offers import Outlook, hour_usd, rank
 from towline.core.units import seconds_text, usd_text
 from towline.ending import age_s, is_absent
 from towline.market import ask
@@ -92,10 +92,11 @@ async def _offers(ctx: Context) -> list[Offer]:
     """
     need = ctx.task.resources
     market = await ask(ctx.run.providers, ctx.provider_named, need)
-    for name, failure in market.failures.items():
+    for failure in market.failures.values():
         if len(market.failures) == len(ctx.run.providers):
             raise failure
-        ctx.note(f"{name} is left out: {failure.message}")
+    for note in market.notes():
+        ctx.note(note)
     return rank(market.offers, need.max_price_per_hour, _outlook(ctx))
 
 
@@ -219,12 +220,11 @@ async def _why_dead(
 def _overpriced(ctx: Context, instance: Instance, offer: Offer) -> str | None:
     """Why it can't be kept at the price it turned out to have; None when it can."""
     ceiling = ctx.task.resources.max_price_per_hour
-    if instance.price_usd_per_h <= max(offer.price_usd_per_h, 0.0) * _PRICE_SLACK:
+    price = hour_usd(offer, instance.price_usd_per_h)
+    if price <= offer.hour_usd * _PRICE_SLACK:
         return None
-    found = (
-        f"it costs {usd_text(instance.price_usd_per_h)}/h, not {usd_text(offer.price_usd_per_h)}"
-    )
-    if ceiling is not None and instance.price_usd_per_h > ceiling:
+    found = f"it costs {usd_text(price)}/h, not {usd_text(offer.hour_usd)}"
+    if ceiling is not None and price > ceiling:
         return f"{found}, which is over max_price_per_hour"
     ctx.status(found)
     return None
@@ -257,15 +257,16 @@ async def _listens(ctx: Context, provider: Provider, instance: Instance) -> bool
 
 
 def _result(ctx: Context, provider: Provider, instance: Instance, offer: Offer) -> dict[str, Any]:
-    price = instance.price_usd_per_h or offer.price_usd_per_h
-    if price > offer.price_usd_per_h * _PRICE_SLACK:
-        ctx.note(f"it costs {usd_text(price)}/h; the offer said {usd_text(offer.price_usd_per_h)}")
+    price = hour_usd(offer, instance.price_usd_per_h)
+    if price > offer.hour_usd * _PRICE_SLACK:
+        ctx.note(f"it costs {usd_text(price)}/h; the offer said {usd_text(offer.hour_usd)}")
     return {
         "provider": provider.name,
         "instance_id": instance.id,
         "type": instance.type or offer.type,
         "gpu": offer.gpu,
         "gpus": offer.gpus,
+        "vram_gb": offer.vram_gb,
         "price_usd_per_h": price,
         "address": address_json(replace(instance, address=_address(ctx, provider, instance))),
     }

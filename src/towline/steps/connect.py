@@ -51,7 +51,7 @@ async def act(ctx: Context) -> dict[str, Any]:
     if ctx.provider.features.password_login:
         await _end_password_login(ctx, line)
     ctx.note(f"instance: {inspection_text(found)}")
-    _require_offered(acquired, found["gpus"])
+    _require_offered(acquired, ctx.task.resources.gpu, found["gpus"])
     _require_containers(ctx.task.image, found["tools"])
     return {**found, "ssh_ready_s": round(seconds, 3), "address": address_data(line.address)}
 
@@ -171,20 +171,32 @@ def _guard_orders(ctx: Context, price_usd_per_h: float) -> dict[str, Any]:
     }
 
 
-def _require_offered(acquired: dict[str, Any], gpus: list[dict[str, Any]]) -> None:
-    """The instance has the GPUs that are paid for.
+def _require_offered(
+    acquired: dict[str, Any], asked: str | None, gpus: list[dict[str, Any]]
+) -> None:
+    """The instance has the GPUs that are paid for, and those that were asked for: whole ones.
+
+    An own machine has what it has.
 
     Raises:
-        WrongMachine: It has others, or none that answers.
+        WrongMachine: It has others, fewer, parts, or none that answers.
     """
     if acquired.get("gpu") is None:
         return
-    wanted = gpu.Gpu(acquired["gpu"])
-    found = [gpu.parse(one.get("name", "")) for one in gpus]
-    if len(found) == acquired["gpus"] and all(one and one.fits(wanted) for one in found):
-        return
-    offered = f"{acquired['gpus']} x {acquired['gpu']}"
-    raise errors.WrongMachine(f"the offer said {offered}; the instance has: {_gpu_text(gpus)}")
+    count = acquired["gpus"]
+    claims = [
+        (f"the offer said {count} x", gpu.Gpu(acquired["gpu"], acquired.get("vram_gb")), count)
+    ]
+    if asked is not None:
+        need, number = gpu.parse_need(asked)
+        claims.append((f"asked for were {number} x", need, number))
+    for said, wanted, number in claims:
+        why = gpu.shortfall(gpus, wanted, number)
+        if why is not None:
+            memory = f" {wanted.memory_gb:.0f} GB" if wanted.memory_gb else ""
+            raise errors.WrongMachine(
+                f"{said} {wanted.model}{memory}; the instance has: {_gpu_text(gpus)} ({why})"
+            )
 
 
 def _require_containers(image: str | None, tools: list[str]) -> None:

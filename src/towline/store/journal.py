@@ -394,7 +394,7 @@ class Journal:
                 tag,
                 self._text(_offer_json(offer)),
                 self._clock.now(),
-                offer.price_usd_per_h,
+                offer.hour_usd,
                 None if renter is None else self._text(renter.data()),
                 self._clock.monotonic(),
             )
