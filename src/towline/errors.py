@@ -43,8 +43,7 @@
     |   + LeaseHeld, LeaseLost          exit 11  another process drives the run
     + DriverBug                         exit 1   a provider's driver broke; the others are asked
     + RunHeld                           exit 5   trouble that is no end: the run can be taken up
-    + ReleaseUnconfirmed                exit 6   an instance may still bill
-    |   + OtherAccount                  another account rented it than the one at hand
+    + ReleaseUnconfirmed (OtherAccount) exit 6   an instance may still bill (another rented it)
     InvalidTransition(RuntimeError)     exit 1   our bug: shown with a traceback
 
 Every error says what happened; ``hint`` says what to do next.
