@@ -28,7 +28,7 @@ from towline.providers.cloud_init import user_data
 from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
 from towline.providers.pages import require_end
-from towline.providers.parts import ident, label, need, number, numeral, rows, segment, text
+from towline.providers.parts import ident, label, need, number, numeral, rows, segment, text, words
 from towline.providers.times import utc_seconds
 
 IMAGE = "Ubuntu 22.04 LTS x64"
@@ -73,9 +73,10 @@ class Vultr(Driver):
         stock = {region: await self._stock(region) for region in {o.region for o in offers}}
         return [replace(o, available=o.type in stock[o.region]) for o in offers]
 
-    async def _stock(self, region: str | None) -> list[str]:
+    async def _stock(self, region: str | None) -> list[Any]:
         answer = await self.api.get(f"/regions/{region}/availability", {"type": "vcg"})
-        return _texts(need(answer, "available_plans"))
+        found: list[Any] = need(answer, "available_plans", kind=list)
+        return found
 
     async def create(self, offer: Offer, order: Order) -> Instance:
         """Ask once for an instance, with the order's key and host key."""
@@ -147,10 +148,10 @@ class Vultr(Driver):
 
     def _instance(self, row: dict[str, Any]) -> Instance:
         found = InstanceId(ident(row, "id"))
-        words = [text(row, word).lower() for word in WORDS]
-        status = status_of(words[0], STATUS)
-        if status is InstanceStatus.ACTIVE and words[1] == "stopped":  # as it is while it installs
-            status = InstanceStatus.DEAD if words[2] == "ok" else InstanceStatus.BUILDING
+        said = [text(row, word).lower() for word in WORDS]
+        status = status_of(said[0], STATUS)
+        if status is InstanceStatus.ACTIVE and said[1] == "stopped":  # as it is while it installs
+            status = InstanceStatus.DEAD if said[2] == "ok" else InstanceStatus.BUILDING
         host = text(row, "main_ip") or "0.0.0.0"
         return Instance(
             id=found,
@@ -160,7 +161,7 @@ class Vultr(Driver):
             address=None if host == "0.0.0.0" else self.address(host),
             started_at=utc_seconds(row.get("date_created")),
             type=text(row, "plan"),
-            detail=" ".join(words) if status is InstanceStatus.DEAD else "",
+            detail=" ".join(said) if status is InstanceStatus.DEAD else "",
         )
 
     async def _rows(self, path: str, **params: str) -> list[dict[str, Any]]:
@@ -177,12 +178,6 @@ class Vultr(Driver):
             params["cursor"] = after
 
 
-def _texts(value: Any) -> list[str]:
-    if not isinstance(value, list):
-        raise errors.ProviderReplyError("Vultr gave no list where one belongs")
-    return [text for text in value if isinstance(text, str)]
-
-
 def _offers(plan: dict[str, Any]) -> Iterator[Offer]:
     """Give a plan's offers, one a region; none for a part of a GPU and for an unknown one."""
     model = gpu.parse(str(plan.get("gpu_type")))
@@ -191,7 +186,7 @@ def _offers(plan: dict[str, Any]) -> Iterator[Offer]:
     price = price or (number(plan.get("monthly_cost")) or 0) / MONTH_H
     if not (model and whole and vram and price) or vram % whole:
         return
-    for region in _texts(need(plan, "locations")):
+    for region in words(plan, "locations"):
         if segment(region) and plan.get("deploy_ondemand") is not False:
             yield Offer(
                 provider=Vultr.name,

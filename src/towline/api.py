@@ -25,7 +25,7 @@ from towline.line import Line
 from towline.market import Market
 from towline.ports import Provider
 from towline.starting import Checked, provider_names, secrets_of, stored_task
-from towline.store.journal import Event, Journal, LedgerRow, Store
+from towline.store.journal import Event, Journal, Store
 
 _POLL_S = 0.1
 #: between two drivers of a run, the one that detaches and the one that takes over, nobody drives
@@ -206,17 +206,12 @@ class Towline:
         unproven = [] if dry_run else await self.retry_releases()
         found = await self.accounts.sweep(dry_run=dry_run)
         found["failed"] += [
-            _open_row(row) | {"error": error.message, "hint": error.hint}
+            row | {"error": error.message, "hint": error.hint}
             for run, error in unproven
             if not isinstance(error, errors.OtherAccount)  # the sweep tells it by account
-            for row in self._unproven(run)
+            for row in recover.unproven(self.store, run)
         ]
         return found
-
-    def _unproven(self, run: RunRecord) -> list[LedgerRow]:
-        """Rows that wait for proof; where all have it, the newest stands for what lies beside."""
-        rows = self.store.ledger(run.id)
-        return [row for row in rows if row.gone_at is None] or rows[-1:]
 
     # -- looking --------------------------------------------------------------------------------
 
@@ -301,24 +296,3 @@ class Towline:
     def ssh_argv(self, run: RunRecord) -> list[str]:
         """The OpenSSH command that opens a shell on the run's instance."""
         return visit.ssh_argv(run, self.store, self.files(run))
-
-
-def exit_code(run: RunRecord, *, has_model: bool) -> int:
-    """The exit code that tells how an ended run went: 0 only with a model at home."""
-    if run.state is RunState.FAILED:
-        code: int = (run.error or {}).get("exit_code", 1)
-        return code
-    return 0 if has_model else errors.ArtifactMissing.exit_code
-
-
-def _open_row(row: LedgerRow) -> dict[str, Any]:
-    """What the ledger has no proof for, as `gc` shows it: an instance, or what it has left."""
-    is_gone = row.gone_at is not None
-    return {
-        "provider": row.provider,
-        "kind": "leftover" if is_gone else "instance",
-        "id": None if is_gone else row.instance_id,
-        "tag": row.tag,
-        "since": row.created_at,
-        "price_usd_per_hour": row.price_usd_per_h,
-    }

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from towline.core.instance import Features
 from towline.core.task import Limits
 from towline.line import Line
+
+if TYPE_CHECKING:
+    from towline.store.journal import LedgerRow
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,11 +27,13 @@ class Lived:
     boot_s: float
 
 
-def lived(known_s: float | None, wall_s: float, boot_s: float | None) -> Lived:
-    """What is known; ``boot_s`` None: it may have been coming up all the time."""
+def lived(known_s: float | None, wall_s: float, limits: Limits, was_connected: bool) -> Lived:  # noqa: FBT001
+    """What is known of the time; see the class."""
     if known_s is not None:
         return Lived(known_s=known_s, wall_s=wall_s, boot_s=0.0)
-    return Lived(known_s=None, wall_s=wall_s, boot_s=wall_s if boot_s is None else boot_s)
+    # one that was connected knows its age, unless an old towline has armed it: then all counts
+    boot_s = wall_s if was_connected else limits.boot_timeout + limits.ssh_timeout
+    return Lived(known_s=None, wall_s=wall_s, boot_s=boot_s)
 
 
 def is_all_ours(features: Features) -> bool:
@@ -38,11 +43,12 @@ def is_all_ours(features: Features) -> bool:
 
 async def arm(
     line: Line, limits: Limits, features: Features, price_usd_per_h: float, told: Lived
-) -> str | None:
+) -> dict[str, Any]:
     """Arm the guard, or give the one that is there its orders; may be repeated at will.
 
     Returns:
-        How it comes back after a reboot of the instance ("cron", "systemd"), None if it does not.
+        "age_s", the instance's age by its own word, and by "reboot" how the guard comes back after
+        a reboot of the instance ("cron", "systemd"), None if it does not.
 
     Raises:
         RemoteError: As Line.call.
@@ -54,9 +60,7 @@ async def arm(
         "age": asdict(told) | {"own_boot": own_boot},
         "reboot": own_boot,  # nothing of ours is set up on a machine that is others' too
     }
-    armed = await line.call("guard", orders)
-    comes_back: str | None = armed["reboot"]
-    return comes_back
+    return await line.call("guard", orders)
 
 
 def limit_orders(limits: Limits, price_usd_per_h: float) -> dict[str, Any]:
@@ -69,6 +73,15 @@ def limit_orders(limits: Limits, price_usd_per_h: float) -> dict[str, Any]:
         "grace_s": float(limits.gather_grace),
         "stop_grace_s": float(limits.on_stop_grace),
     }
+
+
+def time_is_up(limits: Limits, row: LedgerRow, now: float) -> str:
+    """Why an instance may have ended itself, in words; "" when its time was not up yet."""
+    lifetime_s = limits.lifetime_s(row.price_usd_per_h)
+    end = limits.training_end(row.price_usd_per_h)
+    if lifetime_s is None or end is None or now - row.intent_at < lifetime_s:
+        return ""
+    return f" (its time was up: {end[1]})"
 
 
 def reboot_text(comes_back: str | None) -> str:

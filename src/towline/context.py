@@ -9,15 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from towline import arming, errors
 from towline.bundle import onboard_pyz
-from towline.core.instance import Address, Instance, InstanceStatus, tag_for
+from towline.core.instance import Address, InstanceStatus, tag_for
 from towline.core.run import Attempt, Outcome, RunRecord, StepName
-from towline.core.task import TaskSpec
+from towline.core.task import Limits, TaskSpec
 from towline.core.units import seconds_text
 from towline.ending import age_s, is_absent, prove_gone
 from towline.line import Line
 from towline.ownership import require_renter
 from towline.ports import Clock, Dialer, Provider
 from towline.project import Project
+from towline.store.memo import JournalMemo
 from towline.transfer.meter import TransferProgress
 
 if TYPE_CHECKING:
@@ -47,8 +48,7 @@ class Context:
     redactor: Redactor
     secrets: dict[str, str]
     new_key_pair: Callable[[str], tuple[str, str]]
-    #: monotonic time before the instance was asked for, where this process has asked
-    rented_at: float | None = None
+    rented_at: float | None = None  # monotonic; when the instance was asked for, as far as is known
     _line: Line | None = None
     _boarded: bool = False
     _asked_at: float = 0.0
@@ -99,7 +99,7 @@ class Context:
 
     def memo(self, provider: str) -> JournalMemo:
         """What a provider must not forget of this run."""
-        return JournalMemo(self, f"{MEMO}{provider}")
+        return JournalMemo(self.journal, f"{MEMO}{provider}")
 
     # -- what earlier steps found ---------------------------------------------------------------
 
@@ -136,18 +136,7 @@ class Context:
         if progress.note:
             self.note(progress.note)
         final = progress.bytes >= progress.total_bytes
-        value = {
-            "direction": progress.direction,
-            "bytes": progress.bytes,
-            "total_bytes": progress.total_bytes,
-            "rate_bytes_per_s": round(progress.rate_bytes_per_s),
-            "files": progress.files,
-            "total_files": progress.total_files,
-            "eta_s": progress.eta_s,
-            "connections": progress.connections,
-            "ratio": progress.ratio,
-        }
-        self._live("transfer", value | {"at": self.clock.now()}, now=final)
+        self._live("transfer", progress.data() | {"at": self.clock.now()}, now=final)
 
     def _live(self, key: str, value: dict[str, Any], *, now: bool = False) -> None:
         moment = self.clock.monotonic()
@@ -169,7 +158,7 @@ class Context:
 
     def address(self) -> Address:
         """Where the instance is, with the host key that it must show once that is known."""
-        address = address_from(self.result(StepName.ACQUIRE)["address"])
+        address = Address(**self.result(StepName.ACQUIRE)["address"])
         pinned = self.facts().get("host_key")
         return replace(address, host_key=pinned) if address.host_key is None and pinned else address
 
@@ -187,31 +176,54 @@ class Context:
         line = self.open_line(self.address())
         if not self._boarded:
             await line.persist(lambda: self.board(line))
-            try:
-                await self.arm(line)
-            except (errors.CommandFailed, errors.TransferError) as refused:  # the training goes on
-                self.note(f"WARNING: the guard there is not armed anew: {refused.message}")
+            await self.arm_again(line)
         return line
 
-    async def arm(self, line: Line) -> str | None:
+    async def arm_again(self, line: Line) -> None:
+        """See that the guard lives; the training goes on whether it does or not."""
+        try:
+            await self.arm(line)
+        except (errors.CommandFailed, errors.TransferError) as refused:
+            self.note(f"WARNING: the guard there is not armed anew: {refused.message}")
+
+    async def arm(self, line: Line, limits: Limits | None = None) -> str | None:
         """Arm the guard, or give it its orders; how it comes back after a reboot.
+
+        Args:
+            line: To the instance.
+            limits: Others than the task's.
 
         Raises:
             RemoteError: As Line.call.
         """
-        row, limits = self.ledger_row(), self.task.limits
+        limits = limits or self.task.limits
+        row = self.ledger_row()
         assert row is not None  # noqa: S101 - the line is to it
         features = self.provider_named(row.provider).features
-        lived = arming.lived(
-            None if self.rented_at is None else self.clock.monotonic() - self.rented_at,
-            max(0.0, self.clock.now() - row.intent_at),
-            # one that was connected knows its age, unless an old towline has armed it
-            None if self.result(StepName.CONNECT) else limits.boot_timeout + limits.ssh_timeout,
-        )
-        comes_back = await arming.arm(line, limits, features, row.price_usd_per_h, lived)
+        wall_s = max(0.0, self.clock.now() - row.intent_at)
+        told = arming.lived(self.lived_s(), wall_s, limits, bool(self.result(StepName.CONNECT)))
+        armed = await arming.arm(line, limits, features, row.price_usd_per_h, told)
+        self.note_age(armed["age_s"])
+        how: str | None = armed["reboot"]
         if arming.is_all_ours(features):
-            self.journal.fact("guard", {"reboot": comes_back})
-        return comes_back
+            self.journal.fact("guard", {"reboot": how})
+        return how
+
+    def note_age(self, age_s: float) -> None:
+        """Take the instance's own word on how old it is."""
+        self.rented_at = self.clock.monotonic() - age_s
+
+    def lived_s(self) -> float | None:
+        """How old the instance is, by clocks that nobody sets; None while that is not known."""
+        return None if self.rented_at is None else self.clock.monotonic() - self.rented_at
+
+    def is_outlived(self) -> bool:
+        """Whether the instance is older than its limits allow, the way home included."""
+        row, lived_s = self.ledger_row(), self.lived_s()
+        if row is None or lived_s is None:
+            return False
+        end_s = self.task.limits.lifetime_s(row.price_usd_per_h)
+        return end_s is not None and lived_s >= end_s
 
     async def require_alive(self) -> None:
         """Ask the provider, every few seconds at most, whether the instance still lives.
@@ -234,7 +246,8 @@ class Context:
             return  # a refusal, a missing key, another account: no word on the instance
         if instance is None or instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING):
             detail = (instance.detail or str(instance.status)) if instance else "it is gone"
-            message = f"instance {row.instance_id} is lost; {provider.name} says: {detail}"
+            up = arming.time_is_up(self.task.limits, row, self.clock.now())
+            message = f"instance {row.instance_id} is lost{up}; {provider.name} says: {detail}"
             raise errors.InstanceLost(message, hint=self._kept())
 
     async def _is_lost(self, provider: Provider, row: LedgerRow) -> bool:
@@ -274,23 +287,6 @@ class Context:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class JournalMemo:
-    """A provider's memo, in the run's journal: on disk before `write` returns."""
-
-    ctx: Context
-    key: str
-
-    def read(self) -> dict[str, Any]:
-        """What was written last."""
-        value: dict[str, Any] = self.ctx.facts().get(self.key, {})
-        return value
-
-    def write(self, value: dict[str, Any]) -> None:
-        """Keep it."""
-        self.ctx.journal.fact(self.key, value)
-
-
 async def end_instance(ctx: Context, row: LedgerRow) -> str:
     """Terminate an instance and wait for the provider's proof; records and returns it.
 
@@ -300,26 +296,3 @@ async def end_instance(ctx: Context, row: LedgerRow) -> str:
     proof = await prove_gone(await ctx.provider_of_row(row), row, ctx.clock)
     ctx.journal.gone(row.number, proof)
     return proof
-
-
-def address_json(instance: Instance) -> dict[str, Any]:
-    """An instance's address for the journal."""
-    assert instance.address is not None  # noqa: S101 - the caller waited for it
-    return address_data(instance.address)
-
-
-def address_data(address: Address) -> dict[str, Any]:
-    """An address as `address_from` reads it back."""
-    return {
-        "host": address.host,
-        "port": address.port,
-        "user": address.user,
-        "host_key": address.host_key,
-        "identity": address.identity,
-        "known_hosts": address.known_hosts,
-    }
-
-
-def address_from(value: dict[str, Any]) -> Address:
-    """The address that `address_json` wrote."""
-    return Address(**value)

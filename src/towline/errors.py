@@ -29,6 +29,7 @@
     |   + RemoteDiskFilled              resumable: there was room when it began
     + EquipFailed                       exit 3   requirements do not install
     + TrainingFailed                    exit 3
+    + LimitReached                      exit 3   the end of the limits, the way home included
     + ArtifactMissing                   exit 3
     + LocalReadError                    exit 5   resumable: a file of this machine can't be read now
     + DriverNotStarted                  exit 5   no background driver; the run can be resumed
@@ -42,8 +43,7 @@
     |   + LeaseHeld, LeaseLost          exit 11  another process drives the run
     + DriverBug                         exit 1   a provider's driver broke; the others are asked
     + RunHeld                           exit 5   trouble that is no end: the run can be taken up
-    + ReleaseUnconfirmed                exit 6   an instance may still bill
-    |   + OtherAccount                  another account rented it than the one at hand
+    + ReleaseUnconfirmed (OtherAccount) exit 6   an instance may still bill (another rented it)
     InvalidTransition(RuntimeError)     exit 1   our bug: shown with a traceback
 
 Every error says what happened; ``hint`` says what to do next.
@@ -274,6 +274,13 @@ class TrainingFailed(TowlineError):
     """The user's command ended with a failure."""
 
     exit_code = 3
+
+
+class LimitReached(TowlineError):
+    """The instance is at the end that the user's limits set, whatever is under way."""
+
+    exit_code = 3
+    usual_hint = "what was home by then is kept; raise the limits in the task file and run it again"
 
 
 class ArtifactMissing(TowlineError):

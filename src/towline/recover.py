@@ -272,3 +272,25 @@ def _row(thing: Instance | Leftover) -> dict[str, Any]:
         "since": since,
         "price_usd_per_hour": thing.price_usd_per_h,
     }
+
+
+def unproven(store: Store, run: RunRecord) -> list[dict[str, Any]]:
+    """What waits for proof, as `gc` shows it; where all have it, the newest stands for what lies
+    beside."""
+    rows = store.ledger(run.id)
+    return [_open_row(row) for row in rows if row.gone_at is None] or [
+        _open_row(row) for row in rows[-1:]
+    ]
+
+
+def _open_row(row: LedgerRow) -> dict[str, Any]:
+    """What the ledger has no proof for, as `gc` shows it: an instance, or what it has left."""
+    is_gone = row.gone_at is not None
+    return {
+        "provider": row.provider,
+        "kind": "leftover" if is_gone else "instance",
+        "id": None if is_gone else row.instance_id,
+        "tag": row.tag,
+        "since": row.created_at,
+        "price_usd_per_hour": row.price_usd_per_h,
+    }

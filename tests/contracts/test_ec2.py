@@ -36,7 +36,7 @@ def _no_account_of_the_user(monkeypatch, tmp_path):
 class TestEc2(CloudSuite):
     cloud_class = fake.Ec2
     quick_s = 2.0  # moto takes its time
-    one_odd_of = 9
+    one_odd_of = 29
     spoilt_rows = 1  # its answers are boto's, whose rows have their kinds
     provider_name = "ec2"
     page_size = "page"

@@ -195,3 +195,16 @@ def test_no_line_takes_long(line):
     began = time.process_time()
     parse_line(line)
     assert time.process_time() - began < 1.0
+
+
+def test_in_a_hurry_lines_that_look_alike_are_sampled_and_the_last_numbers_are_right():
+    rows = [f"epoch {n // 1000 + 1}/9 step {n} loss={n / 100}" for n in range(5000)]
+    rows.insert(2500, "Epoch 3 is over: val_loss: 0.125")
+    data = "\n".join([*rows, ""]).encode()
+    parser, read = ProgressParser(), []
+    read_one = parser._read
+    parser._read = lambda segment: (read.append(segment), read_one(segment))[1]
+    told = parser.feed(data, hurried=True) + parser.flush()
+    assert len(read) < 50
+    assert b"Epoch 3 is over: val_loss: 0.125" in read
+    assert (told[-1].epoch, told[-1].metrics["loss"]) == (5, 49.99)

@@ -78,6 +78,15 @@ def test_a_guard_that_was_killed_is_armed_again_by_the_next_driver(job, drive):
     until(lambda: guards(job))
 
 
+def test_a_guard_that_is_killed_under_a_driver_is_armed_again_by_that(job, drive):
+    job.task("sleep 60")
+    drive("train", "-y")
+    until(lambda: is_done(job, "execute"))
+    (before,) = guards(job)
+    os.kill(before, signal.SIGKILL)
+    until(lambda: set(guards(job)) - {before})
+
+
 @pytest.mark.slow
 def test_with_the_laptop_closed_the_cap_holds_for_everything(job, drive):
     job.config(price_usd_per_hour=3600.0)  # a dollar a second

@@ -439,3 +439,16 @@ def test_halt_says_that_it_lives_while_it_waits(here):
     wait_for(lambda: here.log() == b"up\n")
     frames, _state = here.answer(here.open("halt", grace_s=2.3))
     assert wire.JSON in [kind for kind, _payload in frames]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may ask to be spared")
+def test_the_supervisor_is_spared_when_memory_is_short_and_the_training_is_not(here):
+    def score(pid):
+        return Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
+
+    here.start("sleep 30")
+    wait_for(lambda: psutil.Process(here.marker("job")["pid"]).name() == "sleep")
+    if score(here.supervisor()) == score(os.getpid()):
+        pytest.skip("root may not ask for it here")
+    assert score(here.supervisor()) == "-1000"
+    assert score(here.marker("job")["pid"]) == score(os.getpid())

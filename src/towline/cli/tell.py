@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from towline.cli.common import path_text
 from towline.cli.render import LogTail
 from towline.cli.text import Out
-from towline.core.run import RunRecord, RunState, StepName, done_steps
+from towline.core.run import RunRecord, RunState, StepName, done_steps, exit_code
 from towline.core.units import seconds_text, size_text, usd_text
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ _FAILED_LOG_LINES = 20
 
 def tell_end(out: Out, towline: Towline, run: RunRecord) -> int:
     """Say how an ended run went; its exit code."""
-    from towline.api import exit_code  # noqa: PLC0415
-
     status = towline.status(run)
     error = status["error"]
     if error["kind"] == "TrainingFailed":

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NewType
 
 RunId = NewType("RunId", str)
@@ -70,6 +70,10 @@ class Address:
     host_key: str | None = None
     identity: str | None = None
     known_hosts: str | None = None
+
+    def data(self) -> dict[str, Any]:
+        """What `Address(**data)` makes it of again."""
+        return asdict(self)
 
     def __str__(self) -> str:
         """Show user@host:port."""

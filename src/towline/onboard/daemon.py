@@ -129,16 +129,19 @@ def _signal(how, number, signum):
             raise
 
 
-def shun_oom(score):
-    """Tell the kernel whom to spare when memory is short: -1000 is never, 0 as usual.
+def set_oom_score(score):
+    """Tell the kernel whom to spare when memory is short: -1000 is never; returns what it was.
 
-    Only root may ask for less than usual.
+    Only root may ask for less than it has. Not allowed, or no Linux, is no error: then it stays.
     """
     try:
-        with open("/proc/self/oom_score_adj", "w") as file:
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            before = int(file.read())
+            file.seek(0)
             file.write("%d" % score)
-    except OSError:
-        return  # not allowed, or no Linux: who is killed is armed again
+    except (OSError, ValueError):
+        return None
+    return before
 
 
 def marked(run):

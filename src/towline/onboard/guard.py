@@ -47,7 +47,7 @@ def arm(request, _pipe):
     failure = _write(control, request, orders)
     if not _launch(control, request, orders, known) and failure is not None:
         raise failure
-    comes_back = reboot.survive(control, request) if request["reboot"] else None
+    comes_back = _survive(control, request) if request["reboot"] else None
     return {"armed": True, "age_s": known.seconds(), "reboot": comes_back}
 
 
@@ -87,6 +87,13 @@ def _write(control, request, orders):
     return None
 
 
+def _survive(control, request):
+    try:
+        return reboot.survive(control, request)
+    except OSError:
+        return None  # the guard is there; that nothing brings it back is told
+
+
 def _launch(control, request, orders, known):
     """Start the guard unless one runs; whether it did."""
     fd = daemon.try_lock(os.path.join(control, "guard.lock"))
@@ -95,7 +102,7 @@ def _launch(control, request, orders, known):
     os.pwrite(fd, b"armed", 0)  # `dismiss` writes over it, on a full disk too
     if daemon.daemonize(fd):
         try:
-            daemon.shun_oom(-1000)
+            daemon.set_oom_score(-1000)
             os.chdir("/")
             _Guard(_Eyes(control, request, orders, known, fd), known).watch()
         finally:

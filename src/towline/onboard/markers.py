@@ -39,15 +39,15 @@ def save(path, run, value):
         OSError: None does; the reason of the last.
     """
     places = [path] + _others(path, run)
-    ways = [lambda to=place: daemon.write_json(to, value) for place in places]
-    ways.insert(1, lambda: _over_reserve(path, value))
+    ways = [lambda: daemon.write_json(path, value), lambda: _over_reserve(path, value)]
+    ways += [lambda to=place: _write_anew(to, value) for place in places[1:]]
     for number, way in enumerate(ways):
         try:
             way()
         except OSError as error:
             failure = error
             continue
-        for place in places[max(1, number) :]:
+        for place in places[max(1, number) :]:  # older ones
             _remove(place)
         return
     raise failure
@@ -101,6 +101,16 @@ def _over_reserve(path, value):
         reserve(path)  # there is room again: the old marker's
     except OSError:
         return  # or there was no old one; this one is written
+
+
+def _write_anew(path, value):
+    """Write where others can write too: into no file and no link of theirs."""
+    _remove(path)
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        _fill(fd, json.dumps(value).encode())
+    finally:
+        os.close(fd)
 
 
 def _fill(fd, data):

@@ -188,11 +188,13 @@ def _supervise(control, request, lock_fd, program):
     code, signum = 70, 0  # sysexits' "internal software error", if we can't even fork
     try:
         os.set_inheritable(lock_fd, False)
-        daemon.shun_oom(-1000)
+        oom_score = daemon.set_oom_score(-1000)
         children.adopt_orphans()
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         pid = os.fork()
         if pid == 0:
+            if oom_score is not None:
+                daemon.set_oom_score(oom_score)
             _become_job(control, request, log, program)  # never returns
         status = os.waitpid(pid, 0)[1]
         signum = status & 0x7F
@@ -228,7 +230,6 @@ def _become_job(control, request, log, program):
     """Turn into the user's command: own session, the log as output, secrets in its environment."""
     try:
         os.setsid()
-        daemon.shun_oom(0)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
         os.dup2(log, 1)

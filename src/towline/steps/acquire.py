@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from towline import errors
-from towline.context import Context, address_json, end_instance
+from towline.context import Context, end_instance
 from towline.core.answers import Verdict, judge
 from towline.core.backoff import delays
 from towline.core.instance import Address, Instance, InstanceId, InstanceStatus, Offer
@@ -268,7 +268,7 @@ def _result(ctx: Context, provider: Provider, instance: Instance, offer: Offer) 
         "gpus": offer.gpus,
         "vram_gb": offer.vram_gb,
         "price_usd_per_h": price,
-        "address": address_json(replace(instance, address=_address(ctx, provider, instance))),
+        "address": _address(ctx, provider, instance).data(),
     }
 
 

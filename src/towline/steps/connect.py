@@ -15,7 +15,7 @@ from typing import Any
 
 from towline import errors
 from towline.arming import is_all_ours, reboot_text
-from towline.context import Context, address_data
+from towline.context import Context
 from towline.core import gpu
 from towline.core.attest import proof
 from towline.core.instance import Address
@@ -58,7 +58,7 @@ async def act(ctx: Context) -> dict[str, Any]:
     ctx.note(f"instance: {inspection_text(found)}")
     _require_offered(acquired, ctx.task.resources.gpu, found["gpus"])
     _require_containers(ctx.task.image, found["tools"])
-    return {**found, "ssh_ready_s": round(seconds, 3), "address": address_data(line.address)}
+    return {**found, "ssh_ready_s": round(seconds, 3), "address": line.address.data()}
 
 
 async def _wait(ctx: Context, address: Address) -> tuple[Line, dict[str, Any]]:

@@ -54,10 +54,10 @@ class _Follower:
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
         self.limit: str | None = None  # which limit ended the training
-        self._age: tuple[float, float] | None = None  # of the instance; and when that was, here
         self._undying: dict[str, Any] | None = None  # the state of what would not end
         self._has_halted = self._told_detached = False
         self._ended = False  # what comes is the rest of its log
+        self._is_guarded = True
         self._reports = Reports(ctx)
         self._sides = SideFiles(ctx, self._reports)
         self._watcher = Watcher(ctx)
@@ -96,6 +96,7 @@ class _Follower:
                         return dict(json.loads(payload))
                     await self.ctx.clock.sleep(0)  # a full log holds up no renewal of the lease
                     if not self._ended:
+                        await self._see_to_guard(line)
                         await self._watch_limits(line)
                         self.checkpoints.tick(line)
                     if self._undying is not None and kind == wire.JSON:
@@ -114,8 +115,9 @@ class _Follower:
             log.record()
             self._watcher.silent(remark["idle_s"])
             self._tell_detached(remark.get("detached"))
+            self._is_guarded = remark.get("guarded", True)
         elif remark.get("age_s") is not None:
-            self._age = (remark["age_s"], self.ctx.clock.monotonic())
+            self.ctx.note_age(remark["age_s"])
         elif "anew" in remark:
             log.begin_anew()
             self.ctx.note("the training truncated its log; reading on from its new beginning")
@@ -149,6 +151,13 @@ class _Follower:
             f" `towline stop {self.ctx.run.name}` ends it"
         )
 
+    async def _see_to_guard(self, line: Line) -> None:
+        """Arm a guard that was killed: this machine may be off at any moment."""
+        if not self._is_guarded:
+            self._is_guarded = True  # until the instance says otherwise once more
+            self.ctx.note("the guard on the instance has died; arming it again")
+            await self.ctx.arm_again(line)
+
     async def _watch_limits(self, line: Line) -> None:
         """End the training when it has used up its time or its money."""
         if self.limit is None:
@@ -160,11 +169,10 @@ class _Follower:
 
     def _limit_reached(self) -> str | None:
         """Which limit is reached, by the instance's own age: no wall clock has a say in it."""
-        row, age = self.ctx.ledger_row(), self._age
+        row, lived_s = self.ctx.ledger_row(), self.ctx.lived_s()
         end = None if row is None else self.ctx.task.limits.training_end(row.price_usd_per_h)
-        if end is None or age is None:
+        if end is None or lived_s is None:
             return None
-        lived_s = age[0] + self.ctx.clock.monotonic() - age[1]
         return end[1] if lived_s >= end[0] else None
 
     async def halt(self, line: Line) -> None:

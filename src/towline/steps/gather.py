@@ -15,7 +15,7 @@ from typing import Any
 from towline import checkpoints, collect, errors
 from towline.context import Context
 from towline.core import metrics
-from towline.core.artifact import Artifact, FoundFile, is_output, places_text
+from towline.core.artifact import Artifact, places_text
 from towline.core.companions import companions
 from towline.core.manifest import shown
 from towline.core.run import StepName
@@ -23,7 +23,7 @@ from towline.core.side_files import SIDE_NAMES
 from towline.core.units import count_text, size_text
 from towline.line import Line
 from towline.transfer.fetch import fetch, fetch_many
-from towline.transfer.listing import Listing
+from towline.transfer.listing import Chosen, Listing
 
 #: names in the results folder that are towline's own
 MODEL_FILES = "model-files"
@@ -75,7 +75,7 @@ async def act(ctx: Context) -> dict[str, Any]:
     listing = found.listing
     if ctx.task.artifacts.model is not None:
         listing = await collect.survey(line, started_at)
-    result["transfers"] += await _bring_outputs(ctx, line, _Outputs(ctx, found, model, listing))
+    result["transfers"] += await _bring_outputs(ctx, line, _outputs(ctx, found, model, listing))
     if model is not None:
         beside, moved = await _bring_companions(ctx, line, found, model, listing)
         result["transfers"] += moved
@@ -87,27 +87,16 @@ async def act(ctx: Context) -> dict[str, Any]:
     return result
 
 
-class _Outputs:
+def _outputs(
+    ctx: Context, found: collect.Found, model: Artifact | None, listing: Listing
+) -> Chosen:
     """What comes home beside the model: the task's outputs, and damaged candidates before it."""
-
-    def __init__(
-        self, ctx: Context, found: collect.Found, model: Artifact | None, listing: Listing
-    ) -> None:
-        self._patterns = ctx.task.artifacts.outputs
-        self._inside = {file.path for file in model.files} if model else set[str]()
-        self._damaged = {file.path for one in found.damaged for file in one.files}
-        self._listing = listing
-
-    def __contains__(self, path: object) -> bool:
-        return path not in self._inside and (
-            path in self._damaged or is_output(str(path), self._patterns)
-        )
-
-    def __iter__(self) -> Iterator[FoundFile]:
-        return (file for file in self._listing if file.path in self)
+    damaged = {file.path for one in found.damaged for file in one.files}
+    inside = {file.path for file in model.files} if model else set[str]()
+    return Chosen(listing, ctx.task.artifacts.outputs, damaged, inside)
 
 
-async def _bring_outputs(ctx: Context, line: Line, outputs: _Outputs) -> list[dict[str, Any]]:
+async def _bring_outputs(ctx: Context, line: Line, outputs: Chosen) -> list[dict[str, Any]]:
     """Download the outputs; what of them keeps changing holds nothing up."""
     results = Path(ctx.run.results_dir)
     fetched = await fetch_many(line, outputs, results, ctx.moved)
@@ -204,7 +193,7 @@ async def _bring_companions(
         return None, []
     staging, ready = results / ".incoming-side", results / ".incoming-model-files"
     shutil.rmtree(ready, ignore_errors=True)
-    outputs = _Outputs(ctx, found, model, listing)
+    outputs = _outputs(ctx, found, model, listing)
     at_home = {file.path for file in wanted.values() if file.path in outputs}
     away = [file for file in wanted.values() if file.path not in at_home]
     moved = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 from towline import errors
@@ -11,7 +12,7 @@ from towline.core.instance import Instance, Leftover, Offer
 from towline.core.kept import Kept
 from towline.core.run import StepName
 from towline.core.task import Keep
-from towline.core.units import seconds_text
+from towline.core.units import Duration, seconds_text
 from towline.ending import by_hand, tidy
 from towline.ports import Provider
 from towline.store.journal import LedgerRow
@@ -126,6 +127,11 @@ async def _keep(ctx: Context) -> None:
     if kept.left_s(ctx.clock) > 0:
         await _tell_guard(ctx, kept)
     while (left_s := kept.left_s(ctx.clock)) > 0 and ctx.journal.run().wish is None:
+        if ctx.is_outlived():
+            ctx.note(
+                "`limits` end the instance before the time for which it was to be kept is over"
+            )
+            return
         ctx.status(f"instance kept, {seconds_text(left_s)} left")
         await ctx.clock.sleep(_POLL_S)
 
@@ -138,18 +144,11 @@ async def _tell_guard(ctx: Context, kept: Kept) -> None:
     Raises:
         Fenced: A newer driver keeps it.
     """
-    row = ctx.ledger_row()
-    assert row is not None  # noqa: S101 - only what is rented is kept
-    wait_s = kept.left_s(ctx.clock) + float(ctx.task.limits.gather_grace)
-    end_argv = (await ctx.provider_of_row(row)).features.end_self_argv
-    orders = {
-        "lifetime_s": wait_s,
-        "grace_s": wait_s,
-        "end_argv": list(end_argv) if end_argv else None,
-    }
+    wait_s = kept.left_s(ctx.clock) + ctx.task.limits.gather_grace
+    limits = replace(ctx.task.limits, gather_grace=Duration(wait_s))
     try:
         async with asyncio.timeout(_GUARD_S):
-            await (await ctx.line()).call("guard", orders)
+            await ctx.arm(await ctx.line(), limits)
     except errors.Fenced:
         raise
     except (TimeoutError, errors.RemoteError, errors.TransferError, errors.InstanceLost) as error:

@@ -7,10 +7,10 @@ hostile.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-from towline.core.artifact import FoundFile
+from towline.core.artifact import FoundFile, is_output
 from towline.core.manifest import shown
 from towline.errors import CommandFailed, TransferError
 from towline.onboard import blocks
@@ -90,6 +90,22 @@ class Listing:
                     if "/" in row[0] or row[0] in _NO_NAMES:
                         raise _leads_out(f"{folder}/{row[0]}")
                     yield folder, row
+
+
+class Chosen:
+    """The files of a listing that fit patterns, with some more and without some, by path."""
+
+    def __init__(
+        self, listing: Listing, patterns: Sequence[str], more: set[str], without: set[str]
+    ) -> None:
+        self._listing, self._patterns = listing, patterns
+        self._more, self._without = more, without
+
+    def __contains__(self, path: str) -> bool:
+        return path not in self._without and (path in self._more or is_output(path, self._patterns))
+
+    def __iter__(self) -> Iterator[FoundFile]:
+        return (file for file in self._listing if file.path in self)
 
 
 def _leads_out(path: str) -> CommandFailed:
