@@ -545,6 +545,7 @@ class Halt(Verb):
             self.answer(_raiser(refused))
             return
         self._kill_at = box.world.now + self.request["grace_s"]
+        self.said = box.world.now
         if box.job is not None and box.job.alive:
             box.world.say(f"{box.name}: halt")
             box.halted_s = box.age() if box.halted_s is None else box.halted_s
@@ -562,9 +563,11 @@ class Halt(Verb):
         if box.job is None or box.phase() != "running" or undying:
             self.answer(lambda _request: box.state())
             return
-        if not RULES["halt_waits_for_ever"]:
+        if now - self.said >= _KEEPALIVE_S and not RULES["halt_waits_for_ever"]:
             self.send_json(wire.JSON, {"halting": True})
-        self.next_at = min(now + 2.0, self._kill_at if now < self._kill_at else now + 2.0)
+            self.said = now
+        ahead = [self.said + _KEEPALIVE_S, self._kill_at, self._kill_at + _KILL_S]
+        self.next_at = min([at for at in ahead if at > now], default=now + 1.0)
 
 
 class Follow(Verb):
