@@ -260,7 +260,11 @@ class Box:
             self._guard_halts(now)
         why = self._why_end(now)
         if why is not None:
-            if not self._guard_speaks(why):
+            if not guard["end_argv"]:
+                if not self._is_company(now):
+                    self.guard_alive = False  # nothing is left here that it could end
+                    return
+            elif not self._guard_speaks(why, is_limit=False):
                 return
             waits = RULES["guard_waits_for_the_job"] and self.job is not None and self.job.alive
             if guard["end_argv"] and self.rented is not None and not waits:
@@ -268,7 +272,7 @@ class Box:
                 return
         self.world.after(self._guard_pause(), self.watch, generation)
 
-    def _guard_speaks(self, why):
+    def _guard_speaks(self, why, *, is_limit=True):
         """Say why, once; whether the guard still lives."""
         if self.control.get("guard") is None:
             self.world.say(f"{self.name}: the guard acts: {why}")
@@ -276,7 +280,8 @@ class Box:
             self.guard_alive = False
             self.world.say(f"{self.name}: the guard died: no space left")
             return False
-        self.control["guard"] = {"reason": why, "limit": why}
+        said = dict(self.control.get("guard") or {}, reason=why)
+        self.control["guard"] = said | {"limit": why} if is_limit else said
         return True
 
     def _guard_halts(self, now):

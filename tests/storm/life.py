@@ -85,7 +85,7 @@ class Life:
         self.commands = []  # what was asked, what it answered, how the world was then
         self.bugs = []
         self.run_id = None
-        self.gave_up = None  # when the user had waited for far too long
+        self.gave_up = False  # the user had waited for too long on what was still there
         self.home = self.folder / "home"
         self.results = self.folder / "results"
         self.identity = self.folder / "identity"
@@ -160,6 +160,12 @@ class Life:
         for process in self.processes:
             process.alive = False
         return Killed()
+
+    def known_id(self):
+        """The run's id, also when `train` died before it could say it."""
+        if self.run_id is None and (row := self.row("SELECT id FROM runs")) is not None:
+            self.run_id = row[0]
+        return self.run_id
 
     def judge_end(self, box, why):
         oracle.instance_ended(self, box, why)
@@ -423,7 +429,7 @@ class Life:
                 self.world.breaks("it ends", "something still runs, long after an abort")
                 self.hopeless()
             elif any(one.alive and one.driver for one in self.processes):
-                self.gave_up = self.gave_up or self.world.now
+                self.gave_up = self.gave_up or any(box.powered for box in self.boxes.values())
                 self._say(word)
             word, at = next(words)
         row = self.row("SELECT state FROM runs")

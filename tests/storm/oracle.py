@@ -9,7 +9,7 @@ import json
 import sqlite3
 
 from towline.core.run import Wish
-from towline.errors import SpecError
+from towline.errors import ReleaseUnconfirmed, SpecError
 
 ONCE = "trained exactly once"
 HEALTHY = "a healthy training is not ended"
@@ -24,6 +24,7 @@ LIVELOCK = "no livelock"
 ENDS = "it ends"
 BUG = "no bug of ours"
 _SLACK_S = 10.0
+_TRAINED = 0.8  # of a cap: the rest may be kept back for the way home
 
 
 def of_run(life):
@@ -43,7 +44,7 @@ def billing(life):
 
 
 def _ours(life, tag):
-    return life.run_id is not None and tag == f"towline-{life.run_id}"
+    return tag == f"towline-{life.known_id()}"
 
 
 def model_home(life):
@@ -66,14 +67,20 @@ def model_there(box):
 
 
 def limit_reached(life, box):
-    """Whether one of the task's limits is truly used up."""
+    """Whether one of the task's limits is truly used up; of a cap, all but what is kept for the way."""
     limits = life.plan["task"]["limits"]
-    began = box.rented.created if box.rented is not None else life.world.now
+    began = box.rented.created if box.rented is not None else 0.0
     seconds = life.world.now - began + 1.0
     price = box.rented.price if box.rented is not None else 0.0
     if limits.get("max_duration") is not None and seconds >= limits["max_duration"]:
         return True
-    return limits.get("max_cost") is not None and seconds / 3600 * price >= limits["max_cost"]
+    return limits.get("max_cost") is not None and seconds / 3600 * price >= limits["max_cost"] * _TRAINED
+
+
+def cap_is_spent(life, box):
+    """Whether nearly all of `max_cost` is spent: then nothing more may be paid for, a model included."""
+    cap = life.plan["task"]["limits"].get("max_cost")
+    return cap is not None and box.rented is not None and box.rented.cost(life.world.now) >= 0.85 * cap
 
 
 def job_ended(life, box, why):
@@ -88,7 +95,7 @@ def job_ended(life, box, why):
 
 def instance_ended(life, box, why):
     """An accepted terminate, or the removal of the run's folder."""
-    if box is None:
+    if box is None or not box.powered:
         return
     job = box.job
     aborted = life.wished is not None and life.wished[0] is Wish.ABORT
@@ -101,7 +108,7 @@ def instance_ended(life, box, why):
             life.world.breaks(MODEL, f"{why}: what the training has is discarded")
         return
     there = model_there(box)
-    if there is not None and there not in model_home(life):
+    if there is not None and there not in model_home(life) and not cap_is_spent(life, box):
         life.world.breaks(MODEL, f"{why}: the model is not home")
 
 
@@ -150,10 +157,10 @@ def judge(life):
     begun = sum(box.begun for box in life.boxes.values())
     if begun > 1:
         world.breaks(ONCE, f"the command began {begun} times")
-    if state == "active":
+    if state == "active" and not _is_held(life):
         world.breaks(ENDS, f"the run is active after {len(life.commands)} commands: {_where(life)}")
     limits = life.plan["task"]["limits"]
-    if life.gave_up is not None and ("max_duration" in limits or "max_cost" in limits):
+    if life.gave_up and ("max_duration" in limits or "max_cost" in limits):
         world.breaks(ENDS, "a limit was set, and the user had to end it by hand")
     if state == "succeeded" and begun != 1:
         world.breaks(ONCE, f"succeeded, and the command began {begun} times")
@@ -167,6 +174,12 @@ def judge(life):
                     world.breaks(OTHERS, f"{one.id} of another laptop was ended by {one.ended_by}")
 
 
+def _is_held(life):
+    """A process that no signal ends, on the user's own machine: nobody can help, and it is said."""
+    stuck = any(box.rented is None and box.job and box.job.stuck for box in life.boxes.values())
+    return stuck and life.commands[-1][1] == ReleaseUnconfirmed.exit_code
+
+
 def _where(life):
     row = life.row("SELECT step, outcome FROM attempts ORDER BY rowid DESC LIMIT 1")
     return f"last attempt {row}"
@@ -177,7 +190,7 @@ def _judge_log(life, state):
     if not boxes:
         return
     box = boxes[-1]
-    path = life.home / "runs" / str(life.run_id) / "training.log"
+    path = life.home / "runs" / str(life.known_id()) / "training.log"
     here = path.read_bytes() if path.exists() else b""
     there = bytes(box.log)
     if not there.startswith(here):
@@ -212,6 +225,8 @@ def _judge_money(life, state):
 
 def _guard_was_lost(box):
     """Whether the guard was killed, and no driver came since that could arm it again."""
+    if box.guard is None:
+        return True  # nobody has come so far: only the company can end it
     return box.guard_lost_at is not None and box.boarded_at <= box.guard_lost_at
 
 
@@ -224,6 +239,8 @@ def _judge_loss(life, state):
         lost = box.rented is not None and box.rented.ended_by in (
             "taken away by the company", "the instance itself", "its time to live at the company"
         )  # fmt: skip
+        if cap_is_spent(life, box):
+            continue
         if state not in (None, "active") and life.wished is None and not lost:
             if model_there_once(box) not in model_home(life):
                 life.world.breaks(MODEL, f"the run is {state} and the model is nowhere")

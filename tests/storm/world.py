@@ -116,10 +116,12 @@ class Rented:
     order: object = None
 
     def cost(self, now):
-        return self.price * ((now if self.ended is None else self.ended) - self.created) / 3600
+        """What it has cost: an accepted terminate ends the bill."""
+        ends = [at for at in (self.asked_to_end, self.ended, now) if at is not None]
+        return self.price * (min(ends) - self.created) / 3600
 
     def bills(self):
-        return self.ended is None and self.price > 0
+        return self.ended is None and self.asked_to_end is None and self.price > 0
 
 
 class Account:
