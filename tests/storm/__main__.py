@@ -29,15 +29,15 @@ class TooSlow(BaseException):
 
 def names():
     """All providers that a life may be drawn for."""
-    from tests.storm import install  # noqa: PLC0415
+    from tests.storm import install
 
     return [*install.features(), "ssh"]
 
 
 def lived(plan):
     """Live one plan; the life."""
-    from tests.storm import install  # noqa: PLC0415
-    from tests.storm.life import Life  # noqa: PLC0415
+    from tests.storm import install
+    from tests.storm.life import Life
 
     life = Life(plan, install.ROOT / "life")
 
@@ -68,7 +68,7 @@ def quietly():
 
 def _lives(job):
     """A worker's share: (seed, broken, trace) of each."""
-    from tests.storm.plan import draw  # noqa: PLC0415
+    from tests.storm.plan import draw
 
     first, count, mutation = job
     quietly()
@@ -85,7 +85,7 @@ def _mutated(name):
     if name is None:
         yield
         return
-    from tests.storm.mutations import applied  # noqa: PLC0415
+    from tests.storm.mutations import applied
 
     with applied(name):
         yield
@@ -93,8 +93,8 @@ def _mutated(name):
 
 def smaller(seed, invariant):
     """The smallest plan of a seed that breaks an invariant, and its story."""
-    from tests.storm.plan import draw  # noqa: PLC0415
-    from tests.storm.shrink import shrunk  # noqa: PLC0415
+    from tests.storm.plan import draw
+    from tests.storm.shrink import shrunk
 
     quietly()
 
@@ -118,7 +118,9 @@ def storm(first, count, *, workers=2, mutation=None, enough=None, progress=True)
     Returns:
         (how many were lived, {seed: broken}); less are lived once ``enough`` seeds have failed.
     """
-    jobs = [(s, min(_CHUNK, first + count - s), mutation) for s in range(first, first + count, _CHUNK)]
+    jobs = [
+        (s, min(_CHUNK, first + count - s), mutation) for s in range(first, first + count, _CHUNK)
+    ]
     failed, done, began = {}, 0, time.time()
     with multiprocessing.Pool(workers) as pool:
         for part in pool.imap_unordered(_lives, jobs):

@@ -8,11 +8,10 @@ import hashlib
 import json
 import struct
 
-from towline.core.attest import proof
-from towline.onboard import blocks, wire
-
 from tests.storm import oracle
 from tests.storm.world import EPOCH
+from towline.core.attest import proof
+from towline.onboard import blocks, wire
 
 RULES = {
     "guard_needs_disk": False,  # it writes its reason before it ends the instance, or dies
@@ -156,6 +155,7 @@ class Box:
         self.job = None
         self.supervisor = False
         self.guard = None
+        self.armed_at = None  # when the guard first had its orders
         self.age_known, self.age_since = 0.0, world.now
         self.halted_s = None  # the age at which the training was asked to end
         self.guard_alive = False
@@ -314,7 +314,7 @@ class Box:
             ahead.append(self.halted_s + guard["stop_grace_s"] - now)
         ahead = [one for one in ahead if one > 0]
         if self.phase() == "running" or not ahead:
-            return min([5.0, *ahead])
+            return max(0.05, min([5.0, *ahead]))
         return max(0.05, min(ahead))
 
     def return_guard(self):
@@ -378,12 +378,10 @@ class Box:
             up_s = self.world.now - self.booted if told["own_boot"] else 0.0
             witnessed_s = max(0.0, min(told["wall_s"], up_s + told["boot_s"]))
             self.age_known = max(told["known_s"] or 0.0, witnessed_s)
-            self.age_since = self.world.now
+            self.age_since = self.armed_at = self.world.now
         else:
             generation += self.guard["generation"]
-        self.guard = request["limits"] | {
-            "end_argv": request["end_argv"], "generation": generation
-        }
+        self.guard = request["limits"] | {"end_argv": request["end_argv"], "generation": generation}
         self.contact = self.world.now
         self.guard_alive = True
         self.watch(generation)

@@ -27,25 +27,24 @@ import towline.following.log
 import towline.providers
 import towline.ssh.client
 import towline.store.journal
+from tests.storm.loop import CURRENT
+from tests.storm.ports import Killed, SimDialer, SimProvider
 from towline import errors
 from towline.cli.render import PlainView
-from towline.cli.tell import tell_end
 from towline.cli.spool import PATIENCE_S
+from towline.cli.tell import tell_end
 from towline.cli.text import Out
 from towline.core.instance import Features
-from towline.core.task import Artifacts, Keep, Limits, Resources, TaskSpec
 from towline.core.redact import Redactor
+from towline.core.task import Artifacts, Keep, Limits, Resources, TaskSpec
 from towline.core.units import Duration
 from towline.home import Home
 from towline.providers.ssh import SshProvider
 
-from tests.storm.loop import CURRENT
-from tests.storm.ports import Killed, SimDialer, SimProvider
-
 MOST_COMMITS = 600  # of one process in a minute: more is a loop without pauses
 LIFE = None  # the life that is lived now
 
-SHM = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else os.environ.get("TMPDIR", "/tmp"))  # noqa: S108
+SHM = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else os.environ.get("TMPDIR", "/tmp"))
 ROOT = SHM / f"towline-storm-{os.getpid()}"
 PROJECT = ROOT / "project"
 TEMPLATE = ROOT / "towline.db"

@@ -13,14 +13,13 @@ import shutil
 import sqlite3
 from pathlib import Path
 
-from towline import errors, recover
-from towline.core.instance import Offer, Order, run_id_from, tag_for
-from towline.core.run import Wish
-
 from tests.storm import install, oracle
 from tests.storm.box import Box, model_bytes
 from tests.storm.loop import CURRENT, Spinning, StormLoop, within
 from tests.storm.world import EPOCH, Account, World
+from towline import errors, recover
+from towline.core.instance import Offer, Order, run_id_from, tag_for
+from towline.core.run import Wish
 
 RIGHT, WRONG, NONE, RENEWED = "right", "wrong", "none", "renewed"
 
@@ -147,14 +146,14 @@ class Life:
 
     def exit_now(self):
         """`os._exit`: the process is over where it stands."""
-        from tests.storm.ports import Killed  # noqa: PLC0415 - they know each other
+        from tests.storm.ports import Killed
 
         CURRENT.get().die("it ends itself")
         raise Killed
 
     def hopeless(self):
         """Give the life up: it would go on so for ever."""
-        from tests.storm.ports import Killed  # noqa: PLC0415 - they know each other
+        from tests.storm.ports import Killed
 
         self.loop.stop()
         for process in self.processes:
@@ -347,7 +346,11 @@ class Life:
         process.over = self.loop.create_future()
         self.world.say(f"$ towline {name}" + ("" if keys == RIGHT else f" ({keys} key)"))
         if name in ("stop", "abort") and self.run_id is not None:
-            self.wished = (Wish(name), self.world.now) if self.wished is None or name == "abort" else self.wished
+            self.wished = (
+                (Wish(name), self.world.now)
+                if self.wished is None or name == "abort"
+                else self.wished
+            )
         task = within(process, self.loop.create_task, self._command(process, name))
         process.tasks.append(task)
         code = await process.over
@@ -498,9 +501,9 @@ async def _resume(life, process, out):
 
 def _ending(wish):
     async def end(life, process, out):
-        from towline.core.run import RunState  # noqa: PLC0415
-        from towline.cli.control import _as_wished  # noqa: PLC0415
-        from towline.cli.tell import tell_end  # noqa: PLC0415
+        from towline.cli.control import _as_wished
+        from towline.cli.tell import tell_end
+        from towline.core.run import RunState
 
         towline = install.opened(life, process)
         run = towline.store.find(None)

@@ -24,6 +24,7 @@ LIVELOCK = "no livelock"
 ENDS = "it ends"
 BUG = "no bug of ours"
 _SLACK_S = 10.0
+_ASKED_S = 5.0  # the instance's age counts from before it was asked for
 _TRAINED = 0.8  # of a cap: the rest may be kept back for the way home
 
 
@@ -39,7 +40,11 @@ def billing(life):
     """Instances and addresses of the life that still bill."""
     names = [one.id for one in of_run(life) if one.bills() and one.asked_to_end is None]
     for account in life.world.accounts.values():
-        names += [thing.id for thing in account.things.values() if thing.kind != "key" and _ours(life, thing.tag)]
+        names += [
+            thing.id
+            for thing in account.things.values()
+            if thing.kind != "key" and _ours(life, thing.tag)
+        ]
     return names
 
 
@@ -70,17 +75,22 @@ def limit_reached(life, box):
     """Whether one of the task's limits is truly used up; of a cap, all but what is kept for the way."""
     limits = life.plan["task"]["limits"]
     began = box.rented.created if box.rented is not None else 0.0
-    seconds = life.world.now - began + 1.0
+    seconds = life.world.now - began + _ASKED_S
     price = box.rented.price if box.rented is not None else 0.0
     if limits.get("max_duration") is not None and seconds >= limits["max_duration"]:
         return True
-    return limits.get("max_cost") is not None and seconds / 3600 * price >= limits["max_cost"] * _TRAINED
+    return (
+        limits.get("max_cost") is not None
+        and seconds / 3600 * price >= limits["max_cost"] * _TRAINED
+    )
 
 
 def cap_is_spent(life, box):
     """Whether nearly all of `max_cost` is spent: then nothing more may be paid for, a model included."""
     cap = life.plan["task"]["limits"].get("max_cost")
-    return cap is not None and box.rented is not None and box.rented.cost(life.world.now) >= 0.85 * cap
+    return (
+        cap is not None and box.rented is not None and box.rented.cost(life.world.now) >= 0.85 * cap
+    )
 
 
 def job_ended(life, box, why):
@@ -99,7 +109,7 @@ def instance_ended(life, box, why):
         return
     job = box.job
     aborted = life.wished is not None and life.wished[0] is Wish.ABORT
-    if job is None or aborted:
+    if job is None or aborted or cap_is_spent(life, box):
         return
     if job.alive and not job.stuck:
         if life.wished is None and not limit_reached(life, box):
@@ -108,7 +118,7 @@ def instance_ended(life, box, why):
             life.world.breaks(MODEL, f"{why}: what the training has is discarded")
         return
     there = model_there(box)
-    if there is not None and there not in model_home(life) and not cap_is_spent(life, box):
+    if there is not None and there not in model_home(life):
         life.world.breaks(MODEL, f"{why}: the model is not home")
 
 
@@ -217,16 +227,17 @@ def _judge_money(life, state):
     spent = sum(one.cost(life.world.now) for one in rented)
     features = rented[-1].account.features
     slack = max(one.price for one in rented) * _SLACK_S / 3600
-    unguarded = any(_guard_was_lost(one.box) for one in rented)
+    unguarded = any(_guard_was_lost(one, cap) for one in rented)
     ends_itself = features.server_ttl or (features.end_self_argv and not unguarded)
     if ends_itself and spent > cap + slack:
         life.world.breaks(CAP, f"${spent:.2f} spent, the cap is ${cap:.2f}")
 
 
-def _guard_was_lost(box):
-    """Whether the guard was killed, and no driver came since that could arm it again."""
-    if box.guard is None:
-        return True  # nobody has come so far: only the company can end it
+def _guard_was_lost(one, cap):
+    """Whether the guard came too late for the cap, or was killed and nobody came to arm it again."""
+    box = one.box
+    if box.armed_at is None or one.price * (box.armed_at - one.created) / 3600 > 0.8 * cap:
+        return True
     return box.guard_lost_at is not None and box.boarded_at <= box.guard_lost_at
 
 

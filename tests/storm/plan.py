@@ -9,7 +9,16 @@ import random
 
 VERBS = ("look", "board", "guard", "receive", "equip", "preflight", "state", "start", "follow", "halt",
          "survey", "examine", "digest", "send")  # fmt: skip
-METHODS = ("account_id", "offers", "create", "get", "list_tagged", "terminate", "leftovers", "remove")
+METHODS = (
+    "account_id",
+    "offers",
+    "create",
+    "get",
+    "list_tagged",
+    "terminate",
+    "leftovers",
+    "remove",
+)
 REFUSALS = ("ProviderAuthError", "RateLimited", "ProviderError", "ProviderReplyError",
             "ProviderUnavailable", "NotFound")  # fmt: skip
 CREATE_REFUSALS = (*REFUSALS, "NoCapacity", "QuotaExceeded", "PaymentNeeded")
@@ -99,7 +108,9 @@ def _afford(rng, task, shape, job):
 def _user(rng):
     """How patient, with which keys in the shells of later commands, and what is said."""
     some = rng.random() < 0.25
-    keys = [rng.choice(("right", "wrong", "none", "renewed")) if some else "right" for _ in range(3)]
+    keys = [
+        rng.choice(("right", "wrong", "none", "renewed")) if some else "right" for _ in range(3)
+    ]
     words = ["resume"] * PATIENCE
     if rng.random() < 0.3:
         words[: rng.randint(1, 3)] = ["ls"] * 3
@@ -133,7 +144,9 @@ def _call(rng, _t):
     if what == "refuse":
         fault["error"] = rng.choice(CREATE_REFUSALS if method == "create" else REFUSALS)
     if what in ("slow", "stale"):
-        fault["s"] = rng.choice((3.0, 8.0, 30.0)) if what == "slow" else rng.choice((1.0, 5.0, 20.0))
+        fault["s"] = (
+            rng.choice((3.0, 8.0, 30.0)) if what == "slow" else rng.choice((1.0, 5.0, 20.0))
+        )
     return fault
 
 
@@ -144,7 +157,12 @@ def _talk(rng, _t):
 
 def _dial(rng, _t):
     what = rng.choice(("before", "refuse"))
-    fault = {"at": "dial", "what": what, "n": rng.choice((1, 2, 2, 3, 4)), "times": rng.choice((1, 3))}
+    fault = {
+        "at": "dial",
+        "what": what,
+        "n": rng.choice((1, 2, 2, 3, 4)),
+        "times": rng.choice((1, 3)),
+    }
     if what == "refuse":
         fault["error"] = rng.choice(("RemoteAuthError", "HostKeyMismatch"))
     return fault
@@ -182,7 +200,11 @@ def _once(what):
 
 def _says(rng, t):
     name = rng.choice(("stop", "stop", "abort"))
-    fault = {"what": "command", "name": name, "keys": rng.choice(("right",) * 5 + ("wrong", "none"))}
+    fault = {
+        "what": "command",
+        "name": name,
+        "keys": rng.choice(("right",) * 5 + ("wrong", "none")),
+    }
     if rng.random() < 0.3:
         return fault | {"at": "commit", "n": rng.randint(3, 90)}
     return fault | {"t": t}
@@ -194,7 +216,12 @@ def _looks(rng, t):
 
 
 def _refuses(rng, t):
-    return {"t": t, "what": "api_refuses", "error": rng.choice(REFUSALS), "s": rng.choice((3.0, 20.0, 90.0))}
+    return {
+        "t": t,
+        "what": "api_refuses",
+        "error": rng.choice(REFUSALS),
+        "s": rng.choice((3.0, 20.0, 90.0)),
+    }
 
 
 def _cut_and_refused(rng, t):

@@ -7,13 +7,12 @@ Faults of a provider's call: `before` (lost, no effect), `after` (had its effect
 
 import asyncio
 
+from tests.storm.box import RULES, Box, verb
 from towline import errors
 from towline.core.instance import Address, Offer
 from towline.core.renter import Renter, fingerprint
 from towline.onboard import wire
 from towline.ports import Banner, Completed, Finding
-
-from tests.storm.box import RULES, Box, verb
 
 _SILENT_S = 45.0  # until a silent connection is taken for dead
 MOST_CALLS = 900  # of one port in one minute of the laptop's time: more is a loop without pauses

@@ -51,7 +51,9 @@ class _Shrinker:
         while size:
             at = 0
             while at < len(self.best["faults"]):
-                if not self._try(lambda plan, a=at, n=size: plan["faults"].__delitem__(slice(a, a + n))):
+                if not self._try(
+                    lambda plan, a=at, n=size: plan["faults"].__delitem__(slice(a, a + n))
+                ):
                     at += size
             size //= 2
 

@@ -128,9 +128,11 @@ def test_a_neighbours_key_that_is_removed_is_seen(life):
 
 
 def test_a_cap_that_was_passed_is_seen(life):
-    life.plan = PLAN | {"task": PLAN["task"] | {"limits": {"max_cost": 0.0001}}}
-    oracle.of_run(life)[0].account.features = install.features()["ec2"]
-    oracle.of_run(life)[0].ended += 100
+    life.plan = PLAN | {"task": PLAN["task"] | {"limits": {"max_cost": 0.03}}}
+    rented = oracle.of_run(life)[0]
+    rented.account.features = install.features()["ec2"]
+    rented.ended += 100
+    rented.asked_to_end = None
     oracle.judge(life)
     assert said(life) == {oracle.CAP}
 
