@@ -61,6 +61,7 @@ def _job(rng):
         "deaf": rng.random() < 0.05,
         "checkpoints": rng.choice((None, None, 2)),
         "cron": rng.random() < 0.6,
+        "extra_files": rng.choice((0, 0, 0, 5)),
     }
 
 
