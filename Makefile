@@ -4,10 +4,15 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 N ?= 200
+SEED ?= 1
+COVER ?=
+STORM := PYTHONHASHSEED=0 $(BIN)/$(if $(COVER),coverage run --concurrency=multiprocessing,python) -m tests.storm
+# what decides when things go wrong: its branches are what the storm is to reach
+STORMY := $(shell printf '*/towline/%s,' runner.py core/run.py core/answers.py context.py line.py talk.py ending.py ownership.py renting.py recover.py 'steps/*' 'following/*' store/database.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: compiled help demo test lint format crash faults cuts bench frameworks logs docs coverage clean debian
+.PHONY: compiled help demo test lint format crash faults cuts storm bench frameworks logs docs coverage clean debian
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
@@ -37,6 +42,10 @@ faults: debian .venv/.test  ## Inject N seeded faults at each provider's stand-i
 
 cuts: debian .venv/.test  ## Cut the link to a real OpenSSH server: 20 s in each long step, and every 5 s
 	TOWLINE_CUT_S=20 TOWLINE_CUTS=6 TOWLINE_CUT_PAUSE_S=5 $(PYTEST) tests/netns --timeout 0 $(ARGS)
+
+storm: .venv/.test  ## Live N whole lives in virtual time: make storm N=100000 SEED=1 COVER=1
+	$(STORM) --lives $(N) --seed $(SEED) $(ARGS)
+	$(if $(COVER),@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --show-missing --include '$(STORMY)')
 
 bench: debian .venv/.test  ## Run every benchmark; results in build/bench/*.json
 	@mkdir -p build/bench

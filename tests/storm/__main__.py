@@ -130,8 +130,9 @@ def storm(first, count, *, workers=2, mutation=None, enough=None, progress=True)
                 rate = done / (time.time() - began) * 60
                 print(f"{done} lives, {len(failed)} failed, {rate:.0f} a minute", flush=True)
             if enough is not None and len(failed) >= enough:
-                pool.terminate()
-                break
+                return done, failed
+        pool.close()
+        pool.join()  # a worker that measures coverage says so when it ends
     return done, failed
 
 
@@ -191,6 +192,8 @@ def main():
             if mark not in seen:
                 seen.add(mark)
                 tell(seed, name, plan, *rest, given.plans)
+        pool.close()
+        pool.join()
     return 1 if failed else 0
 
 

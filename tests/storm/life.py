@@ -431,6 +431,7 @@ class Life:
             if word is None:
                 self.world.breaks("it ends", "something still runs, long after an abort")
                 self.hopeless()
+                await self.loop.create_future()
             elif any(one.alive and one.driver for one in self.processes):
                 self.gave_up = self.gave_up or any(box.powered for box in self.boxes.values())
                 self._say(word)
