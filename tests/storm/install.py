@@ -25,6 +25,7 @@ import towline.cli.drive
 import towline.credentials
 import towline.following.log
 import towline.providers
+import towline.runner
 import towline.ssh.client
 import towline.store.journal
 from tests.storm.loop import CURRENT
@@ -370,6 +371,7 @@ _PLACES = (
     (towline.cli.background, "in_background", lambda _home, run: LIFE.background(run)),
     (towline.cli.drive, "in_background", lambda _home, run: LIFE.background(run)),
     (towline.cli.drive, "show_run", _show),
+    (towline.runner, "_WATCH_EVERY_S", 1.0),  # most turns of a life would be these looks
     (towline.cli.drive, "_handlers", lambda _catch: contextlib.nullcontext()),
     (towline.following.log, "_open_log", _faulty(towline.following.log._open_log)),
     (towline.following.log, "open_private", _faulty(towline.following.log.open_private)),

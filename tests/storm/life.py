@@ -420,7 +420,7 @@ class Life:
         """
         job, began = self.plan["job"], self.loop.time()
         kept_s = self.plan["task"].get("keep", 0.0)
-        long_s = job["epochs"] * job["every_s"] + kept_s + 1800.0
+        long_s = job["epochs"] * job["every_s"] + kept_s + 900.0
         words = iter((("stop", long_s), ("abort", long_s + 600.0), (None, long_s + 3600.0)))
         word, at = next(words)
         await asyncio.sleep(0.001)  # what was just said has begun

@@ -70,7 +70,7 @@ def _task(rng, job):
     if rng.random() < 0.15:
         task["limits"]["gather_grace"] = rng.choice((60.0, 600.0, 3600.0))
     if rng.random() < 0.15:
-        task["keep"] = rng.choice((5.0, 5.0, 60.0, 900.0))
+        task["keep"] = rng.choice((5.0, 5.0, 60.0, 300.0))
     if rng.random() < 0.1:
         task["model"] = "output/model.safetensors"
     if job["checkpoints"] and rng.random() < 0.5:
@@ -234,7 +234,7 @@ def _cut_and_refused(rng, t):
 FAULTS = (
     (6, _call), (3, _talk), (2, _dial), (6, _kill), (1, _once("detach")),
     (2, _for("sleep", 30.0, 600.0, 86400.0)), (2, _for("clock", -3600.0, 3600.0, 120.0)),
-    (3, _for("outage", 5.0, 70.0, 700.0)), (3, _once("line_cut")),
+    (3, _for("outage", 5.0, 70.0, 400.0)), (3, _once("line_cut")),
     (2, _for("api_down", 10.0, 100.0, 400.0)), (2, _refuses), (2, _cut_and_refused),
     (1, _once("lose")), (2, _once("reboot")), (2, _once("guard_dies")),
     (2, _for("box_full", 5.0, 60.0, 2000.0)), (2, _for("box_no_procs", 5.0, 60.0)),
