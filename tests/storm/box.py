@@ -307,9 +307,8 @@ class Box:
     def _guard_pause(self):
         guard, now = self.guard, self.age()
         ahead = [guard["grace_s"] - (self.world.now - self.contact) + 0.5]
-        for at in (guard["training_s"], guard["lifetime_s"]):
-            if at is not None:
-                ahead.append(at - now)
+        ends = (guard["training_s"], guard["lifetime_s"])
+        ahead += [at - now for at in ends if at is not None]
         if self.halted_s is not None:
             ahead.append(self.halted_s + guard["stop_grace_s"] - now)
         ahead = [one for one in ahead if one > 0]

@@ -314,6 +314,18 @@ def _dialer():
     return SimDialer(LIFE, CURRENT.get())
 
 
+def _new_key_pair(comment):
+    return LIFE.new_key_pair(comment)
+
+
+def _wall():
+    return LIFE.wall()
+
+
+def _monotonic():
+    return LIFE.monotonic()
+
+
 def task_of(life):
     """The task of a plan."""
     spec = life.plan["task"]
@@ -364,7 +376,7 @@ _PLACES = (
     (towline.store.journal, "this_process", _this_process),
     (towline.store.journal, "is_alive", _is_alive),
     (towline.ssh.client, "SshDialer", _dialer),
-    (towline.ssh.client, "new_key_pair", lambda comment: LIFE.new_key_pair(comment)),
+    (towline.ssh.client, "new_key_pair", _new_key_pair),
     (towline.providers, "make", _make),
     (towline.credentials.Credentials, "find", _find),
     (towline.credentials.Credentials, "complete", _complete),
@@ -375,8 +387,8 @@ _PLACES = (
     (towline.cli.drive, "_handlers", lambda _catch: contextlib.nullcontext()),
     (towline.following.log, "_open_log", _faulty(towline.following.log._open_log)),
     (towline.following.log, "open_private", _faulty(towline.following.log.open_private)),
-    (time, "time", lambda: LIFE.wall()),
-    (time, "monotonic", lambda: LIFE.monotonic()),
+    (time, "time", _wall),
+    (time, "monotonic", _monotonic),
     (secrets, "token_hex", lambda n=32: LIFE.rng.randbytes(n).hex()),
     (secrets, "token_bytes", lambda n=32: LIFE.rng.randbytes(n)),
     (os, "_exit", lambda _code: LIFE.exit_now()),

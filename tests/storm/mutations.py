@@ -7,7 +7,6 @@ import contextlib
 import sys
 import time
 
-import towline.accounts
 import towline.context
 import towline.ending
 import towline.following.log
@@ -15,16 +14,14 @@ import towline.following.reports
 import towline.recover
 import towline.renting
 import towline.runner
-import towline.starting
 import towline.steps.follow
 import towline.steps.release
 import towline.store.database
 import towline.taskfile
+from tests.storm import box, install
 from towline import errors
 from towline.core.run import StepName
 from towline.core.task import Limits
-
-from tests.storm import box, install
 
 WITHIN = 2000
 
@@ -200,7 +197,9 @@ MUTATIONS = {
     ),
     "leftovers unseen are none": _put(towline.steps.release, "tidy", _tidy_is_trusting),
     "a sweep takes what is another laptop's": _put(towline.recover, "_claim", _orphans_of_anybody),
-    "another version's task can't be aborted": _put(sys.modules["towline.api"], "stored_task", _strictly),
+    "another version's task can't be aborted": _put(
+        sys.modules["towline.api"], "stored_task", _strictly
+    ),
     "reports and their place are written apart": _put(
         towline.following.reports.Reports, "record", _in_two_writes
     ),
@@ -233,8 +232,8 @@ def found_after(name, first=1, within=WITHIN, workers=2):
 
     A seed counts only when the same life breaks nothing without the mutation.
     """
-    from tests.storm.__main__ import lived, names, quietly, storm  # noqa: PLC0415 - it imports us
-    from tests.storm.plan import draw  # noqa: PLC0415
+    from tests.storm.__main__ import lived, names, quietly, storm
+    from tests.storm.plan import draw
 
     quietly()
     for start in range(first, first + within, 50):

@@ -180,8 +180,7 @@ def judge(life):
     for account in world.accounts.values():
         for one in account.rented.values():
             if one.owner == "B" and (one.ended is not None or one.asked_to_end is not None):
-                if one.ended_by != "laptop B":
-                    world.breaks(OTHERS, f"{one.id} of another laptop was ended by {one.ended_by}")
+                world.breaks(OTHERS, f"{one.id} of another laptop was ended by {one.ended_by}")
 
 
 def _is_held(life):

@@ -87,8 +87,10 @@ def test_a_log_that_differs_is_seen(life, change):
     "query",
     [
         "DELETE FROM events WHERE seq = (SELECT max(seq) FROM events WHERE kind = 'progress')",
-        "INSERT INTO events (run_id, at, kind, data_json)"
-        " SELECT run_id, at, kind, data_json FROM events WHERE kind = 'progress' LIMIT 1",
+        (
+            "INSERT INTO events (run_id, at, kind, data_json)"
+            " SELECT run_id, at, kind, data_json FROM events WHERE kind = 'progress' LIMIT 1"
+        ),
     ],
 )
 def test_a_report_that_is_lost_or_doubled_is_seen(life, query):
