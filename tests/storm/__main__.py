@@ -39,7 +39,7 @@ def lived(plan):
     from tests.storm import install
     from tests.storm.life import Life
 
-    life = Life(plan, install.ROOT / "life")
+    life = Life(plan, install.root() / "life")
 
     def too_slow(*_args):
         life.world.breaks("no livelock", f"a life took more than {_LIFE_S} s of processor time")
@@ -174,6 +174,16 @@ def main():
     reading.add_argument("--mutation")
     reading.add_argument("--plans", type=Path, default=Path("build/storm"))
     given = reading.parse_args()
+    try:
+        return told(given)
+    finally:
+        from tests.storm import install
+
+        install.clean()
+
+
+def told(given):
+    """Live, count, shrink and tell."""
     began = time.time()
     done, failed = storm(given.seed, given.lives, workers=given.workers, mutation=given.mutation)
     took = time.time() - began

@@ -46,9 +46,15 @@ MOST_COMMITS = 600  # of one process in a minute: more is a loop without pauses
 LIFE = None  # the life that is lived now
 
 SHM = Path("/dev/shm" if os.access("/dev/shm", os.W_OK) else os.environ.get("TMPDIR", "/tmp"))
-ROOT = SHM / f"towline-storm-{os.getpid()}"
-PROJECT = ROOT / "project"
-TEMPLATE = ROOT / "towline.db"
+
+
+def root():
+    """Where this process's lives lie on the disk; its parent cleans up behind it."""
+    return SHM / f"towline-storm-{os.getppid()}-{os.getpid()}"
+
+
+def project():
+    return root() / "project"
 
 
 @functools.cache
@@ -353,20 +359,21 @@ def task_of(life):
 
 def prepare(life):
     """Folders, a fresh journal, the project: once for all lives of this process."""
-    if not PROJECT.exists():
-        (PROJECT / "data").mkdir(parents=True)
-        (PROJECT / "code").mkdir()
-        (PROJECT / "data" / "a.txt").write_text("a\n" * 20)
-        (PROJECT / "data" / "b.txt").write_text("b\n" * 20)
-        (PROJECT / "code" / "train.py").write_text("print('hello')\n")
-    if not TEMPLATE.exists():
-        made = towline.store.journal.Store(TEMPLATE, Redactor(), None)
+    if not project().exists():
+        (project() / "data").mkdir(parents=True)
+        (project() / "code").mkdir()
+        (project() / "data" / "a.txt").write_text("a\n" * 20)
+        (project() / "data" / "b.txt").write_text("b\n" * 20)
+        (project() / "code" / "train.py").write_text("print('hello')\n")
+    template = root() / "towline.db"
+    if not template.exists():
+        made = towline.store.journal.Store(template, Redactor(), None)
         made._db._db.execute("PRAGMA journal_mode = DELETE")  # one file, to be copied
         made.close()
     shutil.rmtree(life.folder, ignore_errors=True)
     life.home.mkdir(parents=True, mode=0o700)
     life.results.mkdir()
-    shutil.copyfile(TEMPLATE, life.home / "towline.db")
+    shutil.copyfile(template, life.home / "towline.db")
     if life.plan["provider"] == "ssh":
         life.own_box()
 
@@ -419,5 +426,7 @@ def active(life):
 
 
 def clean():
-    """Remove what this process's lives left on the disk."""
-    shutil.rmtree(ROOT, ignore_errors=True)
+    """Remove what this process's lives left on the disk, and those of its workers."""
+    shutil.rmtree(root(), ignore_errors=True)
+    for folder in SHM.glob(f"towline-storm-{os.getpid()}-*"):
+        shutil.rmtree(folder, ignore_errors=True)

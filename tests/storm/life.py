@@ -484,7 +484,7 @@ def _words(fault):
 async def _train(life, process, out):
     towline = install.opened(life, process)
     install.retry_releases(out, towline)
-    task, base = install.task_of(life), install.PROJECT
+    task, base = install.task_of(life), install.project()
     checked = towline.check(task, base, life.results)
     await install.sweep(towline)
     run = towline.create(task, base, checked, life.results)

@@ -192,9 +192,7 @@ MUTATIONS = {
     ],
     "the exit marker needs the disk": _rule("exit_marker_needs_disk", True),
     "halt waits for ever": _rule("halt_waits_for_ever", True),
-    "the terminal holds the driver up": _put(
-        install.SimOut, "unblocked", lambda out: _blocked(out)
-    ),
+    "the terminal holds the driver up": _put(install.SimOut, "unblocked", _blocked),
     "leftovers unseen are none": _put(towline.steps.release, "tidy", _tidy_is_trusting),
     "a sweep takes what is another laptop's": _put(towline.recover, "_claim", _orphans_of_anybody),
     "another version's task can't be aborted": _put(
@@ -257,6 +255,7 @@ def main():
             lives, seed, broken = found
             said = f"after {lives} lives (seed {seed}): {broken[0][0]}: {broken[0][1]}"
         print(f"{name} ({time.time() - began:.0f} s): {said}", flush=True)
+    install.clean()
     return 1 if missed else 0
 
 

@@ -59,7 +59,7 @@ def test_a_command_that_began_twice_is_seen(life):
 
 @pytest.mark.parametrize("how", ["terminate", "kill"])
 def test_a_signal_to_a_healthy_training_is_seen(how):
-    life = Life(PLAN, install.ROOT / "life")
+    life = Life(PLAN, install.root() / "life")
     box = Box(life.world, "box", PLAN["job"])
     box.life = life
     box.start({"epoch": 1, "nonce": "n", "run": "r"})
@@ -68,7 +68,7 @@ def test_a_signal_to_a_healthy_training_is_seen(how):
 
 
 def test_an_instance_ended_under_a_healthy_training_is_seen():
-    life = Life(PLAN, install.ROOT / "life")
+    life = Life(PLAN, install.root() / "life")
     box = Box(life.world, "box", PLAN["job"])
     box.life = life
     box.start({"epoch": 1, "nonce": "n", "run": "r"})
