@@ -286,6 +286,7 @@ class SimChannel:
         self._stderr = b""
         self._closed = False
         self._silent_from = None
+        self._kills_at_end = any(fault["what"] == "kill_after" for fault in faults)
         self._cut_at_end = any(fault["what"] == "after" for fault in faults)
         for fault in faults:
             if fault["what"] in ("cut", "before"):
@@ -317,9 +318,9 @@ class SimChannel:
             self._waiter.set_result(None)
 
     async def read(self, n):
-        await self.connection.live()
         while True:
             self._turn()
+            await self.connection.live()
             if self._silent_from is None:
                 if self._out:
                     data = bytes(self._out[:n])
@@ -348,6 +349,9 @@ class SimChannel:
             for part in verb_.out:
                 self._out += part
             verb_.out.clear()
+        if verb_.over and self._kills_at_end:
+            self.connection.process.die("kill -9, with the answer on its way")
+            return
         if verb_.over and self._cut_at_end:
             self._cut_at_end = False
             self._out.clear()
@@ -395,6 +399,7 @@ class SimChannel:
                 self.box.boarded_at = self.world.now
         self._feed()
         self._turn()
+        await self.connection.live()
         if self._out:
             self.wake()
 
