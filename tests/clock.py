@@ -22,6 +22,10 @@ class FakeClock:
         self.advance(seconds)
         await asyncio.sleep(0)
 
+    def jump(self, seconds):
+        """The wall clock is set, as by a time server."""
+        self._now += seconds
+
     def advance(self, seconds):
         self._now += seconds
         self._monotonic += seconds

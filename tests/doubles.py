@@ -21,10 +21,19 @@ class FakeProvider:
         self.faults = {}
         self.calls = []
         self.instances = {}
+        self.account = None  # a Renter; None: whoever asks
+        self.number = None  # the account's own id
         self.things = {}  # id -> Leftover
         self._clock = clock
         self._gone_after_s = gone_after_s
         self._dying = {}
+
+    def renter(self):
+        return self.account
+
+    async def account_id(self):
+        with self._fault("account_id"):
+            return self.number
 
     async def offers(self, need):
         with self._fault("offers"):

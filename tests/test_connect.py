@@ -11,6 +11,7 @@ from towline import errors
 from towline.core.attest import proof
 from towline.core.instance import Address
 from towline.core.task import Limits
+from towline.home import RunFiles
 from towline.ports import Banner
 from towline.steps import connect
 
@@ -94,7 +95,7 @@ def attested(tmp_path, line, grade="B"):
     facts, notes = {}, []
     ctx = SimpleNamespace(
         provider=FakeProvider(FakeClock(), host_key_grade=grade), note=notes.append,
-        files=SimpleNamespace(private_key=tmp_path / "key"),
+        files=RunFiles(tmp_path),
         journal=SimpleNamespace(fact=facts.__setitem__),
     )  # fmt: skip
     asyncio.run(connect._attest(ctx, line))

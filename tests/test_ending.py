@@ -1,6 +1,7 @@
 """Promise 2: an instance is gone when its provider says so, and loudly not gone until then."""
 
 import asyncio
+import dataclasses
 import itertools
 
 import pytest
@@ -14,6 +15,7 @@ from towline.store.journal import LedgerRow
 
 RUN = run_id_from(b"abcdefgh")
 TAG = tag_for(RUN)
+IN_USE = errors.ProviderError("the instance is locked")
 OTHERS_TAG = tag_for(run_id_from(b"stranger"))
 
 
@@ -43,6 +45,12 @@ def row(instance_id, clock):
     )
 
 
+def seen_row(instance_id, clock):
+    """A row of an instance that the provider has shown before."""
+    now, tick = clock.now(), clock.monotonic()
+    return dataclasses.replace(row(instance_id, clock), seen_at=now, tick=tick)
+
+
 def prove(provider, ledger_row, clock):
     return asyncio.run(prove_gone(provider, ledger_row, clock))
 
@@ -64,7 +72,7 @@ def test_an_instance_is_terminated_and_proven_gone(provider, clock):
 def test_the_proof_is_the_providers_word_after_the_terminate(provider, clock):
     made = provider.place(TAG)
     prove(provider, row(made.id, clock), clock)
-    assert provider.calls[-2:] == [("get", made.id), ("list_tagged",)]
+    assert provider.calls[-2:] == [("list_tagged",), ("get", made.id)]
     assert provider.calls.index(("terminate", made.id)) < len(provider.calls) - 1
 
 
@@ -88,10 +96,88 @@ def test_one_that_never_goes_is_the_loudest_error(clock):
     assert 180 <= clock.monotonic() - began < 200
 
 
-def test_not_found_counts_as_gone(provider, clock):
+def test_what_is_not_known_is_asked_to_end_and_believed_after_lists_have_settled(provider, clock):
+    began = clock.monotonic()
     assert "does not know i-9" in prove(provider, row("i-9", clock), clock)
-    assert provider.asked("terminate") == []
+    assert ["i-9"] in provider.asked("terminate")
+    assert clock.monotonic() - began >= provider.features.settle_s
+
+
+def test_one_that_was_seen_and_is_older_than_lists_are_late_is_gone_at_once(provider, clock):
+    seen = seen_row("i-9", clock)
+    clock.advance(provider.features.settle_s)
+    assert "says i-9 is gone" in prove(provider, seen, clock)
+    assert provider.asked("terminate") == [["i-9"]]
     assert clock.slept == []
+
+
+def test_one_that_was_seen_is_gone_no_sooner_than_lists_are_late_after_its_create(provider, clock):
+    seen, began = seen_row("i-9", clock), clock.monotonic()
+    clock.advance(1.0)
+    prove(provider, seen, clock)
+    assert clock.monotonic() - began == pytest.approx(provider.features.settle_s, abs=0.1)
+
+
+@pytest.mark.parametrize("late", ["get", "list_tagged", "both"])
+@pytest.mark.parametrize("at", [0.5, 3.0, 4.9])
+def test_silence_within_the_settle_window_proves_nothing(clock, late, at):
+    class Lagging(FakeProvider):
+        def _lags(self, what):
+            return late in (what, "both") and clock.monotonic() - began < at
+
+        async def get(self, instance_id):
+            return None if self._lags("get") else await super().get(instance_id)
+
+        async def list_tagged(self):
+            return [] if self._lags("list_tagged") else await super().list_tagged()
+
+        async def terminate(self, instance_id):
+            if late != "both" or not self._lags("both"):  # what is not known yet is not ended
+                await super().terminate(instance_id)
+
+    began = clock.monotonic()
+    provider = Lagging(clock)
+    made = provider.place(TAG)
+    assert made.id in prove(provider, row(made.id, clock), clock)
+    assert provider.instances == {}
+
+
+@pytest.mark.parametrize("jump_s", [3600.0, -3600.0])
+def test_a_wall_clock_that_jumps_neither_skips_the_settle_window_nor_makes_it_longer(
+    provider, clock, jump_s
+):
+    seen = seen_row("i-9", clock)
+    clock.jump(jump_s)
+    began = clock.monotonic()
+    prove(provider, seen, clock)
+    assert clock.monotonic() - began == pytest.approx(provider.features.settle_s, abs=0.1)
+
+
+def test_a_terminate_that_is_refused_is_asked_again_while_the_instance_is_there(provider, clock):
+    made = provider.place(TAG)
+    provider.faults["terminate"] = [IN_USE] * 4
+    assert prove(provider, row(made.id, clock), clock)
+    assert provider.instances == {}
+
+
+def test_one_that_is_gone_when_its_end_is_refused_is_gone_after_lists_have_settled(provider, clock):
+    seen = seen_row("i-9", clock)
+    clock.advance(60.0)
+    provider.faults["terminate"] = [Forever, IN_USE]
+    began = clock.monotonic()
+    assert prove(provider, seen, clock)
+    assert clock.monotonic() - began >= provider.features.settle_s
+
+
+def test_a_terminate_that_is_refused_for_good_says_why(provider, clock):
+    made = provider.place(TAG)
+    provider.faults["terminate"] = [Forever, IN_USE]
+    assert IN_USE.message in refusal(provider, row(made.id, clock), clock).message
+
+
+def test_no_instance_is_gone_without_an_answer_to_terminate(provider, clock):
+    provider.faults["terminate"] = [Forever, SILENT]
+    refusal(provider, seen_row("i-9", clock), clock)
 
 
 def test_another_runs_instance_is_never_touched(provider, clock):
@@ -139,7 +225,13 @@ def test_a_refused_key_is_not_asked_again_for_three_minutes(provider, clock):
     provider.faults["get"] = [Forever, REFUSED]
     error = refusal(provider, row(made.id, clock), clock)
     assert REFUSED.message in error.message
-    assert clock.slept == []
+    assert sum(clock.slept) < 1.0
+
+
+def test_a_key_that_is_refused_once_is_asked_again(provider, clock):
+    made = provider.place(TAG)
+    provider.faults["terminate"] = [REFUSED]
+    assert prove(provider, row(made.id, clock), clock)
 
 
 def test_pauses_grow_but_stay_short(clock):
@@ -170,7 +262,7 @@ def test_nothing_listed_is_believed_only_after_the_list_has_settled(provider, cl
     began = clock.now()
     proof = prove(provider, row(None, clock), clock)
     assert TAG in proof
-    assert clock.now() - began >= provider.features.settle_s
+    assert clock.now() - began == pytest.approx(provider.features.settle_s, abs=0.01)
 
 
 def test_an_old_intent_has_settled_already(provider, clock):

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from towline import errors
+from towline import disk, errors
 from towline.core.instance import run_id_from
-from towline.home import Home, load_config, write_private
+from towline.disk import writing
+from towline.home import Home, RunFiles, load_config, open_private, write_private
 
 RUN = run_id_from(b"abcdefgh")
 
@@ -89,6 +90,100 @@ def test_a_private_file_is_private_even_after_a_crash_left_an_open_one(tmp_path,
     path.write_bytes(b"open to all")
     write_private(path, b"secret")
     assert mode(path) == 0o600
+
+
+MOUNTS = """\
+27 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+40 27 0:30 / {0} rw - {1} {2} rw
+41 27 0:31 / {0}/my\\040disk rw shared:7 master:1 - ext4 /dev/sdb1 rw
+"""
+
+
+@pytest.fixture
+def mounted(monkeypatch, tmp_path):
+    """Lets this folder be the place of a mount of that kind."""
+
+    def mount(kind, at=None):
+        text = MOUNTS.format(at or tmp_path, kind, "server:/home")
+        (tmp_path / "mountinfo").write_text(text)
+        monkeypatch.setattr(disk, "_MOUNTS", tmp_path / "mountinfo")
+        monkeypatch.setattr(disk.sys, "platform", "linux")
+
+    return mount
+
+
+@pytest.mark.parametrize(
+    "kind", ["nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "9p", "ceph", "lustre"]
+)
+def test_a_home_on_a_network_filesystem_is_refused(mounted, tmp_path, kind):
+    mounted(kind)
+    with pytest.raises(errors.SpecError, match=rf"network filesystem \({kind}\)") as caught:
+        Home(tmp_path / "h").prepare()
+    assert "TOWLINE_HOME" in caught.value.hint
+    assert "move the whole folder" in caught.value.hint
+
+
+@pytest.mark.parametrize("kind", ["ext4", "btrfs", "fuse.gocryptfs", "fuseblk", "overlay", "tmpfs"])
+def test_a_home_on_a_disk_of_this_machine_is_not(mounted, tmp_path, kind):
+    mounted(kind)
+    Home(tmp_path / "h").prepare()
+
+
+def test_a_disk_inside_a_network_filesystem_is_this_machines(mounted, tmp_path):
+    mounted("nfs4")
+    Home(tmp_path / "my disk" / "h").prepare()
+
+
+def test_a_link_to_a_network_filesystem_is_followed(mounted, tmp_path):
+    (tmp_path / "far").mkdir()
+    mounted("nfs4", at=tmp_path / "far")
+    (tmp_path / "near").symlink_to(tmp_path / "far")
+    with pytest.raises(errors.SpecError, match="network"):
+        Home(tmp_path / "near").prepare()
+    Home(tmp_path / "farther").prepare()
+
+
+def test_a_sandbox_whose_whole_disk_is_passed_in_is_no_network(mounted, tmp_path):
+    mounted("9p", at="/")
+    Home(tmp_path / "h").prepare()
+
+
+@pytest.mark.parametrize("write", [write_private, lambda path, _: open_private(path, "ab")])
+def test_a_file_that_cannot_be_written_now_is_named_with_the_reason(tmp_path, write):
+    (tmp_path / "gone").touch()
+    with pytest.raises(errors.LocalWriteError, match=r"gone/log can't be written: Not a") as caught:
+        write(tmp_path / "gone" / "log", b"")
+    assert (caught.value.exit_code, caught.value.resumable) == (5, True)
+    assert "resume" in caught.value.hint
+
+
+def test_a_full_disk_is_named_while_a_file_is_written():
+    full = Path("/dev/full")  # every write to it finds no room
+    with pytest.raises(errors.LocalWriteError, match="No space left on device"), writing(full):
+        full.write_bytes(b"x")
+
+
+def test_a_runs_folder_that_cannot_be_made_can_be_taken_up_later(tmp_path):
+    (tmp_path / "runs").touch()
+    with pytest.raises(errors.LocalWriteError, match="can't be written"):
+        Home(tmp_path).run_files(RUN)
+
+
+def test_a_runs_key_is_read_where_it_has_one(tmp_path):
+    files = RunFiles(tmp_path)
+    assert files.read_key() is None  # the user's own machine: the user's own key
+    write_private(files.private_key, b"secret key\n")
+    write_private(files.private_key.with_suffix(".pub"), b"public key\n")
+    assert files.read_key() == "secret key\n"
+
+
+def test_a_runs_key_that_is_away_for_a_moment_is_no_other_way_in(tmp_path):
+    files = RunFiles(tmp_path)
+    write_private(files.private_key.with_suffix(".pub"), b"public key\n")
+    with pytest.raises(errors.LocalReadError, match="key can't be read: No such file") as caught:
+        files.read_key()
+    assert (caught.value.exit_code, caught.value.resumable) == (5, True)
+    assert "resume" in caught.value.hint
 
 
 @pytest.fixture

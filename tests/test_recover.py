@@ -11,9 +11,11 @@ from tests.clock import FakeClock
 from tests.doubles import SILENT, FakeProvider, Forever
 from towline import errors
 from towline.core.instance import InstanceId, Leftover, Offer, run_id_from, tag_for
+from towline.core.kept import Kept
 from towline.core.redact import Redactor
-from towline.core.run import Outcome, RunRecord, RunState, StepName
-from towline.recover import sweep, undriven, unreleased
+from towline.core.renter import Renter
+from towline.core.run import Outcome, RunRecord, RunState, StepName, Wish
+from towline.recover import due, sweep, undriven, unreleased
 from towline.store.holder import this_process
 from towline.store.journal import Store
 
@@ -52,11 +54,11 @@ def created(store, seed):
     return store.create_run(run, lambda name: f"/runs/{name}")
 
 
-def rented(store, provider, seed, *, state=None):
+def rented(store, provider, seed, *, state=None, renter=None):
     """A run with an instance; its driver is gone."""
     run = created(store, seed)
     journal = store.take_lease(run.id)
-    number = journal.intend("fake", tag_for(run.id), OFFER)
+    number = journal.intend("fake", tag_for(run.id), OFFER, renter)
     made = provider.place(tag_for(run.id), f"i-{seed}")
     journal.rented(number, InstanceId(made.id), made.started_at, 1.0)
     if state is not None:
@@ -98,7 +100,7 @@ def test_a_run_whose_driver_died_is_undriven_at_once(store):
     assert [one.id for one in undriven(store)] == [run.id]
 
 
-def test_unreleased_runs_are_those_with_nothing_left_but_release(store):
+def test_unreleased_runs_are_those_with_nothing_left_but_release(store, clock):
     waiting, working, aborted = (created(store, seed) for seed in (1, 2, 3))
     for run in (waiting, working):
         journal = store.take_lease(run.id)
@@ -110,7 +112,7 @@ def test_unreleased_runs_are_those_with_nothing_left_but_release(store):
     journal = store.take_lease(aborted.id)
     journal.fail({"kind": "K", "message": "m"})
     journal.release_lease()
-    assert [run.name for run in unreleased(store)] == ["r1", "r3"]
+    assert [run.name for run in unreleased(store, clock)] == ["r1", "r3"]
 
 
 def test_an_instance_of_an_active_run_is_claimed_and_left_alone(store, provider, clock):
@@ -195,17 +197,21 @@ def test_a_provider_that_is_silent_hides_no_other(store, provider, clock):
     rented(store, provider, 1, state=RunState.SUCCEEDED)
     found = swept(store, {"silent": silent, "fake": provider}, clock)
     assert found["unreachable"] == [
-        {"provider": "silent", "error": SILENT.message, "hint": SILENT.hint}
+        {"provider": "silent", "error": SILENT.message, "hint": SILENT.hint, "instances": 0}
     ]
     assert ids(found["ended"]) == ["i-1"]
 
 
 def test_one_that_will_not_go_is_told_and_the_rest_is_ended(store, clock):
-    provider = FakeProvider(clock)
+    class Locked(FakeProvider):
+        async def terminate(self, instance_id):
+            if instance_id == "i-1":
+                raise errors.ProviderError("locked by the provider")
+            await super().terminate(instance_id)
+
+    provider = Locked(clock)
     rented(store, provider, 1, state=RunState.SUCCEEDED)
     rented(store, provider, 2, state=RunState.SUCCEEDED)
-    refused = errors.ProviderError("locked by the provider")
-    provider.faults["terminate"] = [refused]
     found = swept(store, provider, clock)
     assert ids(found["failed"]) == ["i-1"]
     assert "locked by the provider" in found["failed"][0]["error"]
@@ -275,3 +281,119 @@ def test_a_key_that_can_not_be_removed_is_told(store, provider, clock):
     provider.things["k"] = key_of(ended.id)
     provider.faults["remove"] = [SILENT]
     assert ids(swept(store, provider, clock)["failed"]) == [f"k-{ended.id}"]
+
+
+# -- an instance that is kept for the user ----------------------------------------------------------
+
+
+def kept(store, clock, keep_s):
+    """A run whose driver died while it kept the instance."""
+    run = created(store, 1)
+    journal = store.take_lease(run.id)
+    for step in StepName:
+        number = journal.begin(step)
+        if step is not StepName.RELEASE:
+            journal.finish(step, number, Outcome.DONE, {})
+    since = Kept(at=clock.now(), tick=clock.monotonic(), keep_s=keep_s)
+    journal.advance(since.facts(), [])
+    journal.release_lease()
+    return run
+
+
+def waiting(store, clock):
+    return [run.name for run in unreleased(store, clock)], [run.name for run in due(store, clock)]
+
+
+def test_an_instance_that_is_kept_is_released_by_later_commands_when_the_time_is_over(store, clock):
+    kept(store, clock, 5.0)
+    clock.advance(4.9)
+    assert waiting(store, clock) == ([], [])
+    clock.advance(0.2)
+    assert waiting(store, clock) == (["r1"], ["r1"])
+
+
+def test_a_wish_ends_the_keeping(store, clock):
+    store.set_wish(kept(store, clock, 3600.0).id, Wish.STOP)
+    assert waiting(store, clock)[0] == ["r1"]
+
+
+@pytest.mark.parametrize("jump_s", [-3600.0, 3600.0])
+def test_a_clock_that_jumps_keeps_no_instance_longer(store, clock, jump_s):
+    kept(store, clock, 1800.0)
+    clock.jump(jump_s)
+    assert waiting(store, clock)[0] == ["r1"]
+
+
+def test_a_small_jump_back_leaves_it_to_the_other_clock(store, clock):
+    kept(store, clock, 1800.0)
+    clock.advance(1700.0)
+    clock.jump(-1000.0)
+    assert waiting(store, clock)[0] == []
+    clock.advance(101.0)
+    assert waiting(store, clock)[0] == ["r1"]
+
+
+def test_a_keeping_of_an_older_towline_ends_too(store, clock):
+    run = kept(store, clock, 5.0)
+    with store._db.transaction():
+        store._db.write("DELETE FROM facts WHERE run_id = ? AND key = 'kept_since'", run.id)
+    assert waiting(store, clock)[0] == []
+    clock.advance(6.0)
+    assert waiting(store, clock)[0] == ["r1"]
+
+
+def test_a_release_that_failed_a_moment_ago_is_not_tried_by_each_command(store, clock):
+    run = kept(store, clock, 5.0)
+    clock.advance(6.0)
+    journal = store.take_lease(run.id)
+    journal.begin(StepName.RELEASE)
+    journal.release_lease()
+    clock.advance(29.0)
+    assert waiting(store, clock) == (["r1"], [])
+    clock.jump(-3600.0)  # it then seems to begin in an hour: that must not put it off
+    assert waiting(store, clock) == (["r1"], ["r1"])
+
+
+# -- several accounts at one provider ---------------------------------------------------------------
+
+WORK = Renter(provider="fake", key="aaaaaaaa", place={"project": "work"})
+HOME = Renter(provider="fake", key="bbbbbbbb", place={"project": "home"})
+
+
+def test_a_sweep_with_another_key_says_what_it_can_not_see(store, clock):
+    """Promise 2: "no orphans" is not said of an account that was not asked."""
+    provider, other = FakeProvider(clock), FakeProvider(clock)
+    for seed in (1, 2):
+        rented(store, provider, seed, renter=WORK)
+    other.account = HOME
+    (hidden,) = swept(store, other, clock)["unreachable"]
+    assert hidden["instances"] == 2
+    assert "2 instances" in hidden["error"]
+    assert "i-1" in hidden["error"]
+    assert "project work" in hidden["error"]
+    assert "project home" in hidden["error"]
+    assert "project: work" in hidden["hint"]
+    assert other.asked("terminate") == []
+    assert [row.gone_at for row in store.ledger()] == [None, None]
+
+
+def test_a_sweep_with_the_key_that_rented_hides_nothing(store, provider, clock):
+    provider.account = WORK
+    rented(store, provider, 1, renter=WORK)
+    assert swept(store, provider, clock)["unreachable"] == []
+
+
+def test_an_instance_that_somebody_drives_is_not_missed(store, clock):
+    provider, other = FakeProvider(clock), FakeProvider(clock)
+    run = rented(store, provider, 1, renter=WORK)
+    store.take_lease(run.id)
+    other.account = HOME
+    assert swept(store, other, clock)["unreachable"] == []
+
+
+def test_an_account_that_is_silent_says_how_many_instances_it_hides(store, clock):
+    provider = FakeProvider(clock)
+    rented(store, provider, 1)
+    provider.faults["list_tagged"] = [Forever, SILENT]
+    (silent,) = swept(store, provider, clock)["unreachable"]
+    assert silent["instances"] == 1

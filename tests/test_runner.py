@@ -15,9 +15,9 @@ BEFORE = [StepName.ACQUIRE, StepName.CONNECT, StepName.DELIVER, StepName.EQUIP]
 AFTER = [StepName.EXECUTE, StepName.FOLLOW, StepName.GATHER]
 #: the words by which a training may end; all other trouble is none
 WORDS = {
-    StepName.EXECUTE: {errors.NotStarted, errors.InstanceLost},
-    StepName.FOLLOW: {errors.TrainingFailed, errors.InstanceLost},
-    StepName.GATHER: {errors.ArtifactMissing, errors.InstanceLost},
+    StepName.EXECUTE: {errors.NotStarted, errors.InstanceLost, errors.LimitReached},
+    StepName.FOLLOW: {errors.TrainingFailed, errors.InstanceLost, errors.LimitReached},
+    StepName.GATHER: {errors.ArtifactMissing, errors.InstanceLost, errors.LimitReached},
 }
 NOBODY = (errors.LeaseLost, errors.Fenced)  # another driver owns the run: nothing of ours counts
 
@@ -47,6 +47,7 @@ class Life:
         self.acts = {}
         self.looks = {}
         self.taken = []
+        self.outlived = False
 
     def step(self, name):
         async def look(_ctx):
@@ -75,6 +76,7 @@ class Life:
         ctx = SimpleNamespace(
             run=journal.run(), journal=journal, clock=self.clock, hang_up=hang_up,
             attempts=lambda: self.store.attempts(self.run.id), note=lambda _text: None,
+            is_outlived=lambda: self.outlived,
         )  # fmt: skip
         try:
             return asyncio.run(runner.drive(ctx))
@@ -192,3 +194,22 @@ def test_stop_that_can_not_look_ends_nothing(life, monkeypatch):
         life.drive(monkeypatch)
     assert life.taken == []
     assert life.run.state is RunState.ACTIVE
+
+
+@pytest.mark.parametrize("step", AFTER)
+def test_the_end_of_the_limits_ends_whatever_is_under_way(life, step, monkeypatch):
+    """Promise 5: an instance that can't be reached, or a way home that takes too long, costs no more."""
+
+    async def endless(_ctx):
+        life.outlived = True
+        await asyncio.get_running_loop().create_future()
+
+    life.step = lambda name, usual=life.step: (
+        SimpleNamespace(name=name, look=usual(name).look, act=endless)
+        if name is step
+        else usual(name)
+    )
+    life.drive(monkeypatch)
+    assert life.run.state is RunState.FAILED
+    assert life.run.error["kind"] == "LimitReached"
+    assert life.taken[-1] is StepName.RELEASE

@@ -292,6 +292,46 @@ def test_a_stored_task_reads_back_the_same(task):
     assert type(again.on_success) is type(task.on_success)
 
 
+@settings(max_examples=50, deadline=None)
+@given(tasks)
+def test_a_task_of_this_version_is_read_whole_from_the_journal(task):
+    stored = json.loads(json.dumps(taskfile.as_data(task)))
+    assert taskfile.as_stored(stored, "it") == (task, [])
+
+
+@pytest.mark.parametrize(
+    ("stored", "left"),
+    [
+        ({"priority": 3}, ["priority"]),
+        ({"resources": {"gpu": "H100", "tenancy": "shared"}}, ["resources.tenancy"]),
+        ({"limits": {"max_cost": -1, "max_duration": 60}}, ["limits.max_cost"]),
+        ({"limits": {"stall_after": "soon", "max_cost": 5}}, ["limits.stall_after"]),
+        ({"limits": "none"}, ["limits"]),
+        ({"on_success": {"hold": "30m"}}, ["on_success"]),
+        ({"on_success": "snapshot"}, ["on_success"]),
+        ({"secrets": ["A", 5, "B", {}]}, ["secrets.3", "secrets.1"]),
+        ({"upload": "quic", "env": {"A": {"from": "vault"}, "B": "b"}}, ["upload", "env.A"]),
+        (
+            {"a": 1, "b": {"c": [1]}, "limits": {"x": {}, "y": []}},
+            ["limits.y", "limits.x", "b", "a"],
+        ),
+    ],
+)
+def test_what_another_version_stored_is_read_as_far_as_it_goes(stored, left):
+    task, said = taskfile.as_stored(stored | {"name": "job"}, "the stored task")
+    assert task.name == "job"
+    assert len(said) >= len(left)
+    for key in left:
+        assert any(f" {key!r};" in one or f" {key}" in one for one in said), (key, said)
+
+
+def test_of_a_section_only_what_is_not_understood_is_left_out():
+    stored = {"limits": {"max_cost": -1, "max_duration": 60, "new": 1}, "secrets": ["A", 5, "B"]}
+    task, _left = taskfile.as_stored(stored, "it")
+    assert task.limits == Limits(max_duration=Duration(60))
+    assert task.secrets == ["A", "B"]
+
+
 def described(schema, name):
     ref = schema["properties"][name]
     ref = ref.get("$ref") or ref.get("allOf", [{}])[0].get("$ref")

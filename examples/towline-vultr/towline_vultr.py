@@ -23,10 +23,12 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import user_data
+from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
-from towline.providers.parts import need, number, numeral, rows, segment
+from towline.providers.pages import require_end
+from towline.providers.parts import ident, label, need, number, numeral, rows, segment, text, words
 from towline.providers.times import utc_seconds
 
 IMAGE = "Ubuntu 22.04 LTS x64"
@@ -71,9 +73,10 @@ class Vultr(Driver):
         stock = {region: await self._stock(region) for region in {o.region for o in offers}}
         return [replace(o, available=o.type in stock[o.region]) for o in offers]
 
-    async def _stock(self, region: str | None) -> list[str]:
+    async def _stock(self, region: str | None) -> list[Any]:
         answer = await self.api.get(f"/regions/{region}/availability", {"type": "vcg"})
-        return _texts(need(answer, "available_plans"))
+        found: list[Any] = need(answer, "available_plans", kind=list)
+        return found
 
     async def create(self, offer: Offer, order: Order) -> Instance:
         """Ask once for an instance, with the order's key and host key."""
@@ -89,7 +92,7 @@ class Vultr(Driver):
             "user_data": base64.b64encode(user_data(order).encode()).decode(),
         }
         row = need(await self.api.send("POST", "/instances", body), "instance")
-        return self.made(str(need(row, "id")), offer, order, utc_seconds(row.get("date_created")))
+        return self.made(ident(row, "id"), offer, order, utc_seconds(row.get("date_created")))
 
     async def _image(self) -> int:
         image = self.account.text("image", IMAGE)
@@ -115,22 +118,23 @@ class Vultr(Driver):
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries a tag, from every page."""
-        return tagged(self._instance(row) for row in await self._rows("/instances"))
+        found = await self._rows("/instances")
+        return [self._instance(row) for row in found if parse_tag(label(row, "label"))]
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """Destroy an instance, and its disk with it."""
         if part := segment(instance_id):
-            await self.api.remove(f"/instances/{part}")
+            await end(self.get, instance_id, self.api.remove(f"/instances/{part}"))
 
     async def leftovers(self, memos: object) -> list[Leftover]:
         """List the keys that carry a tag."""
         del memos  # every key is found by its name
-        keys = [row for row in await self._rows("/ssh-keys") if parse_tag(str(row.get("name")))]
+        keys = [row for row in await self._rows("/ssh-keys") if parse_tag(label(row, "name"))]
         return [
             Leftover(
                 provider=self.name,
                 kind="key",
-                id=str(need(row, "id")),
+                id=ident(row, "id"),
                 tag=row["name"],
                 since=utc_seconds(row.get("date_created")),
             )
@@ -143,21 +147,21 @@ class Vultr(Driver):
             await self.api.remove(f"/ssh-keys/{part}")
 
     def _instance(self, row: dict[str, Any]) -> Instance:
-        found = InstanceId(str(need(row, "id")))
-        words = [str(row.get(word)).lower() for word in WORDS]
-        status = status_of(words[0], STATUS)
-        if status is InstanceStatus.ACTIVE and words[1] == "stopped":  # as it is while it installs
-            status = InstanceStatus.DEAD if words[2] == "ok" else InstanceStatus.BUILDING
-        host = str(row.get("main_ip") or "0.0.0.0")
+        found = InstanceId(ident(row, "id"))
+        said = [text(row, word).lower() for word in WORDS]
+        status = status_of(said[0], STATUS)
+        if status is InstanceStatus.ACTIVE and said[1] == "stopped":  # as it is while it installs
+            status = InstanceStatus.DEAD if said[2] == "ok" else InstanceStatus.BUILDING
+        host = text(row, "main_ip") or "0.0.0.0"
         return Instance(
             id=found,
             provider=self.name,
-            tag=str(row.get("label")),
+            tag=label(row, "label"),
             status=status,
             address=None if host == "0.0.0.0" else self.address(host),
             started_at=utc_seconds(row.get("date_created")),
-            type=str(row.get("plan")),
-            detail=" ".join(words) if status is InstanceStatus.DEAD else "",
+            type=text(row, "plan"),
+            detail=" ".join(said) if status is InstanceStatus.DEAD else "",
         )
 
     async def _rows(self, path: str, **params: str) -> list[dict[str, Any]]:
@@ -167,16 +171,11 @@ class Vultr(Driver):
             found += rows(need(answer, path[1:].replace("-", "_")))
             after = need(answer, "meta", "links", "next")
             if not after:
+                require_end(answer, len(found))
                 return found
             if after == params.get("cursor"):
                 raise errors.ProviderReplyError(f"Vultr gave one page of {path} twice")
             params["cursor"] = after
-
-
-def _texts(value: Any) -> list[str]:
-    if not isinstance(value, list):
-        raise errors.ProviderReplyError("Vultr gave no list where one belongs")
-    return [text for text in value if isinstance(text, str)]
 
 
 def _offers(plan: dict[str, Any]) -> Iterator[Offer]:
@@ -187,7 +186,7 @@ def _offers(plan: dict[str, Any]) -> Iterator[Offer]:
     price = price or (number(plan.get("monthly_cost")) or 0) / MONTH_H
     if not (model and whole and vram and price) or vram % whole:
         return
-    for region in _texts(need(plan, "locations")):
+    for region in words(plan, "locations"):
         if segment(region) and plan.get("deploy_ondemand") is not False:
             yield Offer(
                 provider=Vultr.name,

@@ -117,8 +117,7 @@ class Accounts:
         failed |= wrong
         found = await recover.sweep(self._store, providers, self._clock, dry_run=dry_run)
         found["unreachable"] += [
-            {"provider": name, "error": error.message, "hint": error.hint}
-            for name, error in failed.items()
+            recover.unreachable(self._store, name, error) for name, error in failed.items()
         ]
         return found
 
@@ -130,5 +129,5 @@ class Accounts:
         except TimeoutError:
             hint = "`towline gc` sweeps them for as long as it takes"
             error = f"the accounts could not be swept within {_IN_PASSING_S:.0f} s"
-            silent = {"provider": "all", "error": error, "hint": hint}
+            silent = {"provider": "all", "error": error, "hint": hint, "instances": 0}
             return {key: [] for key in recover.KEYS} | {"unreachable": [silent]}

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from towline import errors, planning, receipt, recover, runner, starting, taskfile, visit
+from towline import errors, planning, receipt, recover, runner, starting, visit
 from towline.accounts import Accounts
 from towline.clock import RealClock
 from towline.context import Context
@@ -24,8 +24,8 @@ from towline.home import Home, RunFiles, load_config
 from towline.line import Line
 from towline.market import Market
 from towline.ports import Provider
-from towline.starting import Checked, provider_names, secrets_of
-from towline.store.journal import Event, LedgerRow, Store
+from towline.starting import Checked, provider_names, secrets_of, stored_task
+from towline.store.journal import Event, Journal, Store
 
 _POLL_S = 0.1
 #: between two drivers of a run, the one that detaches and the one that takes over, nobody drives
@@ -150,11 +150,11 @@ class Towline:
             raise
         return await runner.drive(ctx)
 
-    def _context(self, run: RunRecord, journal: Any) -> Context:
+    def _context(self, run: RunRecord, journal: Journal) -> Context:
         from towline.ssh.client import SshDialer, new_key_pair  # noqa: PLC0415 - 0.3 s
 
-        task = taskfile.validate(run.task["spec"], where=f"the stored task of run {run.name}")
-        done = done_steps(self.store.attempts(run.id))
+        attempts = self.store.attempts(run.id)
+        task, done = stored_task(run, attempts, journal), done_steps(attempts)
         needs_secrets = run.wish is not Wish.ABORT and StepName.FOLLOW not in done
         return Context(
             run=run,
@@ -192,7 +192,7 @@ class Towline:
     async def retry_releases(self) -> list[tuple[RunRecord, errors.TowlineError]]:
         """Take up every run of which only the proof of its end is missing; those still open."""
         still_open = []
-        for run in recover.unreleased(self.store):
+        for run in recover.unreleased(self.store, self.clock):
             try:
                 await self.drive(run.id)
             except errors.LeaseHeld:
@@ -206,10 +206,10 @@ class Towline:
         unproven = [] if dry_run else await self.retry_releases()
         found = await self.accounts.sweep(dry_run=dry_run)
         found["failed"] += [
-            _open_row(row) | {"error": error.message, "hint": error.hint}
+            row | {"error": error.message, "hint": error.hint}
             for run, error in unproven
-            for row in self.store.ledger(run.id)
-            if row.gone_at is None
+            if not isinstance(error, errors.OtherAccount)  # the sweep tells it by account
+            for row in recover.unproven(self.store, run)
         ]
         return found
 
@@ -251,8 +251,14 @@ class Towline:
             if self.store.driver(run_id) is not None:
                 seen = self.clock.monotonic()
                 return False
-            ended = self.store.run(run_id).state is not RunState.ACTIVE
-            return ended or self.clock.monotonic() - seen >= HANDOVER_S
+            if self.store.run(run_id).state is not RunState.ACTIVE:
+                return True
+            if self.clock.monotonic() - seen < HANDOVER_S:
+                return False
+            if self.store.is_held_up():  # the driver waits, like us
+                seen = self.clock.monotonic()
+                return False
+            return True
 
         return is_over
 
@@ -290,23 +296,3 @@ class Towline:
     def ssh_argv(self, run: RunRecord) -> list[str]:
         """The OpenSSH command that opens a shell on the run's instance."""
         return visit.ssh_argv(run, self.store, self.files(run))
-
-
-def exit_code(run: RunRecord, *, has_model: bool) -> int:
-    """The exit code that tells how an ended run went: 0 only with a model at home."""
-    if run.state is RunState.FAILED:
-        code: int = (run.error or {}).get("exit_code", 1)
-        return code
-    return 0 if has_model else errors.ArtifactMissing.exit_code
-
-
-def _open_row(row: LedgerRow) -> dict[str, Any]:
-    """An instance that the ledger has no proof for, as `gc` shows it."""
-    return {
-        "provider": row.provider,
-        "kind": "instance",
-        "id": row.instance_id,
-        "tag": row.tag,
-        "since": row.created_at,
-        "price_usd_per_hour": row.price_usd_per_h,
-    }

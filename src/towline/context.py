@@ -7,16 +7,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from towline import errors
+from towline import arming, errors
 from towline.bundle import onboard_pyz
-from towline.core.instance import Address, Instance, InstanceStatus, tag_for
+from towline.core.instance import Address, InstanceStatus, tag_for
 from towline.core.run import Attempt, Outcome, RunRecord, StepName
-from towline.core.task import TaskSpec
+from towline.core.task import Limits, TaskSpec
 from towline.core.units import seconds_text
-from towline.ending import is_absent, prove_gone
+from towline.ending import age_s, is_absent, prove_gone
 from towline.line import Line
+from towline.ownership import require_renter
 from towline.ports import Clock, Dialer, Provider
 from towline.project import Project
+from towline.store.memo import JournalMemo
 from towline.transfer.meter import TransferProgress
 
 if TYPE_CHECKING:
@@ -46,6 +48,7 @@ class Context:
     redactor: Redactor
     secrets: dict[str, str]
     new_key_pair: Callable[[str], tuple[str, str]]
+    rented_at: float | None = None  # monotonic; when the instance was asked for, as far as is known
     _line: Line | None = None
     _boarded: bool = False
     _asked_at: float = 0.0
@@ -70,13 +73,33 @@ class Context:
             self._providers[name] = self.provider_of(name)
         return self._providers[name]
 
+    async def provider_of_row(self, row: LedgerRow) -> Provider:
+        """The provider of a ledger's row, as the account that rented it.
+
+        Raises:
+            OtherAccount: The account at hand is another.
+            ReleaseUnconfirmed: The provider can't be asked at all: its key or a setting is missing.
+        """
+        try:
+            provider = self.provider_named(row.provider)
+        except (errors.CredentialsError, errors.SpecError) as error:
+            what = row.instance_id or f"the instance with tag {row.tag}"
+            message = f"{what} at {row.provider} may still bill, and can't be ended from here"
+            raise errors.ReleaseUnconfirmed(
+                f"{message}: {error.message}", hint=error.hint
+            ) from error
+        renewed = await require_renter(provider, row)
+        if renewed is not None and row.renter is not None:
+            self.journal.renter(row.renter, renewed)
+        return provider
+
     def tag(self) -> str:
         """The name that everything of the run carries at its providers."""
         return tag_for(self.run.id)
 
     def memo(self, provider: str) -> JournalMemo:
         """What a provider must not forget of this run."""
-        return JournalMemo(self, f"{MEMO}{provider}")
+        return JournalMemo(self.journal, f"{MEMO}{provider}")
 
     # -- what earlier steps found ---------------------------------------------------------------
 
@@ -113,18 +136,7 @@ class Context:
         if progress.note:
             self.note(progress.note)
         final = progress.bytes >= progress.total_bytes
-        value = {
-            "direction": progress.direction,
-            "bytes": progress.bytes,
-            "total_bytes": progress.total_bytes,
-            "rate_bytes_per_s": round(progress.rate_bytes_per_s),
-            "files": progress.files,
-            "total_files": progress.total_files,
-            "eta_s": progress.eta_s,
-            "connections": progress.connections,
-            "ratio": progress.ratio,
-        }
-        self._live("transfer", value | {"at": self.clock.now()}, now=final)
+        self._live("transfer", progress.data() | {"at": self.clock.now()}, now=final)
 
     def _live(self, key: str, value: dict[str, Any], *, now: bool = False) -> None:
         moment = self.clock.monotonic()
@@ -137,11 +149,8 @@ class Context:
     def open_line(self, address: Address) -> Line:
         """The line to the instance at this address; one and the same over all steps."""
         if self._line is None or self._line.address != address:
-            key = self.files.private_key
-            private_key = key.read_text() if key.exists() else None
-            self._line = Line(
-                self.dialer, address, private_key, self.run.id, self.run.epoch, self.clock
-            )
+            key = self.files.read_key()
+            self._line = Line(self.dialer, address, key, self.run.id, self.run.epoch, self.clock)
             self._line.on_break = self._on_break
             self._line.require_alive = self.require_alive
             self._boarded = False
@@ -149,7 +158,7 @@ class Context:
 
     def address(self) -> Address:
         """Where the instance is, with the host key that it must show once that is known."""
-        address = address_from(self.result(StepName.ACQUIRE)["address"])
+        address = Address(**self.result(StepName.ACQUIRE)["address"])
         pinned = self.facts().get("host_key")
         return replace(address, host_key=pinned) if address.host_key is None and pinned else address
 
@@ -160,20 +169,68 @@ class Context:
         return found
 
     async def line(self) -> Line:
-        """The line, usable at once: a driver that took over boards the instance first."""
+        """The line, usable at once: a driver that took over boards the instance first, and arms."""
         row = self.ledger_row()
         if row is None:
             raise errors.InvalidTransition("no instance to talk to")
         line = self.open_line(self.address())
         if not self._boarded:
             await line.persist(lambda: self.board(line))
+            await self.arm_again(line)
         return line
+
+    async def arm_again(self, line: Line) -> None:
+        """See that the guard lives; the training goes on whether it does or not."""
+        try:
+            await self.arm(line)
+        except (errors.CommandFailed, errors.TransferError) as refused:
+            self.note(f"WARNING: the guard there is not armed anew: {refused.message}")
+
+    async def arm(self, line: Line, limits: Limits | None = None) -> str | None:
+        """Arm the guard, or give it its orders; how it comes back after a reboot.
+
+        Args:
+            line: To the instance.
+            limits: Others than the task's.
+
+        Raises:
+            RemoteError: As Line.call.
+        """
+        limits = limits or self.task.limits
+        row = self.ledger_row()
+        assert row is not None  # noqa: S101 - the line is to it
+        features = self.provider_named(row.provider).features
+        wall_s = max(0.0, self.clock.now() - row.intent_at)
+        told = arming.lived(self.lived_s(), wall_s, limits, bool(self.result(StepName.CONNECT)))
+        armed = await arming.arm(line, limits, features, row.price_usd_per_h, told)
+        self.note_age(armed["age_s"])
+        how: str | None = armed["reboot"]
+        if arming.is_all_ours(features):
+            self.journal.fact("guard", {"reboot": how})
+        return how
+
+    def note_age(self, age_s: float) -> None:
+        """Take the instance's own word on how old it is."""
+        self.rented_at = self.clock.monotonic() - age_s
+
+    def lived_s(self) -> float | None:
+        """How old the instance is, by clocks that nobody sets; None while that is not known."""
+        return None if self.rented_at is None else self.clock.monotonic() - self.rented_at
+
+    def is_outlived(self) -> bool:
+        """Whether the instance is older than its limits allow, the way home included."""
+        row, lived_s = self.ledger_row(), self.lived_s()
+        if row is None or lived_s is None:
+            return False
+        end_s = self.task.limits.lifetime_s(row.price_usd_per_h)
+        return end_s is not None and lived_s >= end_s
 
     async def require_alive(self) -> None:
         """Ask the provider, every few seconds at most, whether the instance still lives.
 
         Raises:
-            InstanceLost: It says that it does not. Silence of its API says nothing.
+            InstanceLost: It says that it does not. Silence of its API says nothing, nor does
+                absence while lists may be late, or the word of another account.
         """
         row = self.ledger_row()
         now = self.clock.monotonic()
@@ -181,16 +238,23 @@ class Context:
             return
         self._asked_at = now
         try:
-            provider = self.provider_named(row.provider)
+            provider = await self.provider_of_row(row)
             instance = await provider.get(row.instance_id)
-            if instance is None and not await is_absent(provider, row.instance_id):
-                return  # one stale answer is no death
+            if instance is None and not await self._is_lost(provider, row):
+                return
         except errors.TowlineError:
-            return  # a refusal or a missing key, too, is no word on the instance
+            return  # a refusal, a missing key, another account: no word on the instance
         if instance is None or instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING):
             detail = (instance.detail or str(instance.status)) if instance else "it is gone"
-            message = f"instance {row.instance_id} is lost; {provider.name} says: {detail}"
+            up = arming.time_is_up(self.task.limits, row, self.clock.now())
+            message = f"instance {row.instance_id} is lost{up}; {provider.name} says: {detail}"
             raise errors.InstanceLost(message, hint=self._kept())
+
+    async def _is_lost(self, provider: Provider, row: LedgerRow) -> bool:
+        """Whether an instance that a read did not show is gone: one stale answer is no death."""
+        if age_s(row, self.clock) < provider.features.settle_s or row.instance_id is None:
+            return False
+        return await is_absent(provider, row.instance_id)
 
     def _kept(self) -> str:
         """What a lost instance leaves, and what to do with it."""
@@ -223,52 +287,12 @@ class Context:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class JournalMemo:
-    """A provider's memo, in the run's journal: on disk before `write` returns."""
-
-    ctx: Context
-    key: str
-
-    def read(self) -> dict[str, Any]:
-        """What was written last."""
-        value: dict[str, Any] = self.ctx.facts().get(self.key, {})
-        return value
-
-    def write(self, value: dict[str, Any]) -> None:
-        """Keep it."""
-        self.ctx.journal.fact(self.key, value)
-
-
 async def end_instance(ctx: Context, row: LedgerRow) -> str:
     """Terminate an instance and wait for the provider's proof; records and returns it.
 
     Raises:
         ReleaseUnconfirmed: Not proven gone; it may still bill.
     """
-    proof = await prove_gone(ctx.provider_named(row.provider), row, ctx.clock)
+    proof = await prove_gone(await ctx.provider_of_row(row), row, ctx.clock)
     ctx.journal.gone(row.number, proof)
     return proof
-
-
-def address_json(instance: Instance) -> dict[str, Any]:
-    """An instance's address for the journal."""
-    assert instance.address is not None  # noqa: S101 - the caller waited for it
-    return address_data(instance.address)
-
-
-def address_data(address: Address) -> dict[str, Any]:
-    """An address as `address_from` reads it back."""
-    return {
-        "host": address.host,
-        "port": address.port,
-        "user": address.user,
-        "host_key": address.host_key,
-        "identity": address.identity,
-        "known_hosts": address.known_hosts,
-    }
-
-
-def address_from(value: dict[str, Any]) -> Address:
-    """The address that `address_json` wrote."""
-    return Address(**value)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from towline.core.redact import Redactor
-from towline.errors import CredentialsError
+from towline.errors import CredentialsError, LocalWriteError
 from towline.home import write_private
 
 FILE_NAME = "accounts.json"
@@ -183,9 +183,8 @@ class Credentials:
     def _write(self, records: Mapping[str, Any]) -> None:
         try:
             write_private(self._path, json.dumps(records, indent=1).encode())
-        except OSError as error:
-            message = f"{self._path} can't be written: {error.strerror}"
-            raise CredentialsError(message, hint="check the folder's permissions") from error
+        except LocalWriteError as error:
+            raise CredentialsError(error.message, hint="check the folder's permissions") from error
 
 
 def plain(pasted: str, what: str) -> str:

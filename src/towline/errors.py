@@ -28,15 +28,21 @@
     |   + RemoteDiskFilled              resumable: there was room when it began
     + EquipFailed                       exit 3   requirements do not install
     + TrainingFailed                    exit 3
+    + LimitReached                      exit 3   the end of the limits, the way home included
     + ArtifactMissing                   exit 3
+    + LocalReadError                    exit 5   resumable: a file of this machine can't be read now
+    + DriverNotStarted                  exit 5   no background driver; the run can be resumed
     + StoreError
+    |   + JournalBusy                   exit 5   resumable: another program holds the journal
+    |   + JournalUnusable               exit 5   resumable: its disk is full, fails or is read-only
+    |   + JournalDamaged
     |   + RunNotFound                   exit 2
     |   + RunEnded                      exit 2
     |   + SchemaTooNew                  exit 2
     |   + LeaseHeld, LeaseLost          exit 11  another process drives the run
     + DriverBug                         exit 1   a provider's driver broke; the others are asked
     + RunHeld                           exit 5   trouble that is no end: the run can be taken up
-    + ReleaseUnconfirmed                exit 6   an instance may still bill
+    + ReleaseUnconfirmed (OtherAccount) exit 6   an instance may still bill (another rented it)
     InvalidTransition(RuntimeError)     exit 1   our bug: shown with a traceback
 
 Every error says what happened; ``hint`` says what to do next.
@@ -237,8 +243,9 @@ class ChecksumMismatch(TransferError):
 
 
 class LocalWriteError(TransferError):
-    """Results cannot be written on this machine; they wait on the instance."""
+    """A file can't be written on this machine; what it would hold waits on the instance."""
 
+    usual_hint = "make room there, and check that it can be written; then `towline resume`"
     resumable = True
 
 
@@ -261,14 +268,66 @@ class TrainingFailed(TowlineError):
     exit_code = 3
 
 
+class LimitReached(TowlineError):
+    """The instance is at the end that the user's limits set, whatever is under way."""
+
+    exit_code = 3
+    usual_hint = "what was home by then is kept; raise the limits in the task file and run it again"
+
+
 class ArtifactMissing(TowlineError):
     """The training ended but left no model."""
 
     exit_code = 3
 
 
+class LocalReadError(TowlineError):
+    """A file that the run needs can't be read on this machine now."""
+
+    exit_code = 5
+    usual_hint = "put it back, or make it readable; then `towline resume`"
+    resumable = True
+
+
+class DriverNotStarted(TowlineError):
+    """No background driver could be started; the run is active without one."""
+
+    exit_code = 5
+
+
 class StoreError(TowlineError):
     """The journal can't be used."""
+
+
+class JournalBusy(StoreError):
+    """Another program has held the journal's file for minutes."""
+
+    usual_hint = (
+        "close what has it open (a database browser, a backup); then `towline resume` goes on"
+        " with an active run"
+    )
+    exit_code = 5
+    resumable = True
+
+
+class JournalUnusable(StoreError):
+    """The journal's file can't be read or written now: a full or failing disk, or its mode."""
+
+    usual_hint = (
+        "free some disk space, and check that TOWLINE_HOME can be written; then `towline resume`"
+        " goes on with an active run"
+    )
+    exit_code = 5
+    resumable = True
+
+
+class JournalDamaged(StoreError):
+    """The journal's file is no whole journal."""
+
+    usual_hint = (
+        "put a backup of it back, or set TOWLINE_HOME elsewhere; look into the providers'"
+        " consoles: instances whose names begin with `towline-` may still bill"
+    )
 
 
 class RunNotFound(StoreError):
@@ -313,6 +372,10 @@ class ReleaseUnconfirmed(TowlineError):
 
     exit_code = 6
     resumable = True
+
+
+class OtherAccount(ReleaseUnconfirmed):
+    """Another account rented than the one at hand, which can say nothing of the instance."""
 
 
 class InvalidTransition(RuntimeError):

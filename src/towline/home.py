@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from towline.core.instance import RunId
+from towline.disk import network_filesystem, read_text, writing
 from towline.errors import SpecError
 
 
@@ -26,6 +27,15 @@ class RunFiles:
     def private_key(self) -> Path:
         """The run's SSH key, deleted at release."""
         return self.folder / "key"
+
+    def read_key(self) -> str | None:
+        """The text of the run's own SSH key; None where the user's own way in is used.
+
+        Raises:
+            LocalReadError: It had one, which is not there now or can't be read.
+        """
+        had_one = any(key.exists() for key in self.keys[:2])
+        return read_text(self.private_key) if had_one else None
 
     @property
     def host_key(self) -> Path:
@@ -88,7 +98,8 @@ class Home:
         """Make the folder, closed to others.
 
         Raises:
-            SpecError: It can't be made.
+            SpecError: It can't be made, or is on a network filesystem: there neither SQLite's
+                write-ahead log nor its locks hold, and two machines could drive one run.
         """
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -96,30 +107,52 @@ class Home:
         except OSError as error:
             message = f"towline's folder {self.path} can't be made: {error.strerror}"
             raise SpecError(message, hint="set TOWLINE_HOME to a folder you can write") from error
+        if (kind := network_filesystem(self.path)) is not None:
+            message = f"towline's folder {self.path} is on a network filesystem ({kind})"
+            hint = (
+                "the journal is safe on a disk of this machine only: set TOWLINE_HOME to a folder"
+                " there. Runs that are active come along when you move the whole folder there"
+            )
+            raise SpecError(message, hint=hint)
 
     def run_files(self, run_id: RunId) -> RunFiles:
-        """A run's folder, made when it is missing."""
+        """A run's folder, made when it is missing.
+
+        Raises:
+            LocalWriteError: It can't be made.
+        """
         folder = self.path / "runs" / run_id
-        folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        folder.mkdir(mode=0o700, exist_ok=True)
+        with writing(folder):
+            folder.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            folder.mkdir(mode=0o700, exist_ok=True)
         return RunFiles(folder)
 
 
 def open_private(path: Path, mode: str) -> IO[bytes]:
-    """Open a file that only the user can read, in a binary mode."""
-    return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
+    """Open a file that only the user can read, in a binary mode.
+
+    Raises:
+        LocalWriteError: It can't be opened; for what is then done with it there is `writing`.
+    """
+    with writing(path):
+        return open(path, mode, opener=lambda name, flags: os.open(name, flags, 0o600))
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only the user can read; whole or not at all."""
+    """Write a file that only the user can read; whole or not at all.
+
+    Raises:
+        LocalWriteError: It can't be written.
+    """
     temporary = path.with_name(path.name + ".new")
-    temporary.unlink(missing_ok=True)  # one that a crash left may be open to others
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with writing(path):
+        temporary.unlink(missing_ok=True)  # one that a crash left may be open to others
+        fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
 
 
 def load_config() -> dict[str, Any]:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from towline.core.instance import Address, Features, Offer, RunId
 from towline.core.manifest import Manifest, shown
 from towline.core.offers import Outlook, offer_data
-from towline.core.task import TaskSpec
+from towline.core.task import Limits, TaskSpec
 from towline.line import Line
 from towline.ports import Clock, Dialer
 from towline.transfer.estimate import Estimate, estimate
@@ -89,8 +89,25 @@ async def plan(
         "cost": {
             "projected_usd": task.limits.ceiling_usd(price),
             "cap_usd": task.limits.max_cost,
+            "unwatched": _unwatched(task.limits, features, price),
         },
         "safety": features.data(),
+    }
+
+
+def _unwatched(limits: Limits, features: Features, price_usd_per_h: float) -> dict[str, Any]:
+    """What the limits hold when this machine is off: where the training ends, who ends the rest.
+
+    "over_usd_per_hour" is what the instance bills beyond its limits until a towline command ends
+    it; 0 where it is ended without one, None where no limit is set.
+    """
+    end = limits.training_end(price_usd_per_h)
+    lifetime_s = limits.lifetime_s(price_usd_per_h)
+    ends_alone = features.server_ttl or features.end_self_argv is not None or not features.rented
+    return {
+        "training_s": None if end is None else round(end[0], 1),
+        "lifetime_s": None if lifetime_s is None else round(lifetime_s, 1),
+        "over_usd_per_hour": None if end is None else 0.0 if ends_alone else price_usd_per_h,
     }
 
 

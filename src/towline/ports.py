@@ -19,6 +19,7 @@ from towline.core.instance import (
     Offer,
     Order,
 )
+from towline.core.renter import Renter
 from towline.core.task import Resources
 
 
@@ -66,6 +67,18 @@ class Provider(Protocol):
 
     name: str
     features: Features
+
+    def renter(self) -> Renter | None:
+        """Which account this is, by its settings and key; nothing is asked.
+
+        None where no account rents: the user's own machine.
+        """
+
+    async def account_id(self) -> str | None:
+        """The provider's own id of the account, which a new key does not change.
+
+        None where it tells none, or not to this key.
+        """
 
     async def offers(self, need: Resources) -> list[Offer]:
         """List what fits the need, at this moment's price; also what is out of stock.

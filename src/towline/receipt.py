@@ -153,11 +153,12 @@ def _cost(
     projected = spent if run.ended_at else None
     if eta_s is not None:
         projected = spent + price * eta_s / _S_PER_H
-    cap = (run.task["spec"].get("limits") or {}).get("max_cost")
+    limits = run.task["spec"].get("limits")
+    cap = limits.get("max_cost") if isinstance(limits, dict) else None
     return {
         "spent_usd": round(spent, 4),
         "projected_usd": None if projected is None else round(projected, 4),
-        "cap_usd": cap,
+        "cap_usd": cap if isinstance(cap, int | float) else None,  # another version's may differ
     }
 
 

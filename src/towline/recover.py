@@ -10,8 +10,10 @@ from typing import Any
 from towline import errors
 from towline.context import MEMO
 from towline.core.instance import Instance, InstanceId, Leftover, Offer, parse_tag, tag_for
+from towline.core.kept import Kept
 from towline.core.run import RunRecord, RunState, StepName, next_step
 from towline.ending import by_hand, prove_gone
+from towline.ownership import require_renter
 from towline.ports import Clock, Memo, Provider
 from towline.store.journal import LedgerRow, Store
 
@@ -22,17 +24,23 @@ def undriven(store: Store) -> list[RunRecord]:
     return [run for run in runs if store.driver(run.id) is None]
 
 
-def unreleased(store: Store) -> list[RunRecord]:
+def unreleased(store: Store, clock: Clock) -> list[RunRecord]:
     """Undriven runs of which nothing is left to do but to prove the instance gone.
 
-    One whose instance is kept for the user is not among them: `resume` sees to it.
+    One whose instance is kept for the user is among them once its time is over.
     """
     return [
         run
         for run in undriven(store)
         if next_step(run, store.attempts(run.id)) is StepName.RELEASE
-        and "kept_until" not in store.facts(run.id)
+        and (run.wish is not None or _left_s(store, run, clock) <= 0)
     ]
+
+
+def _left_s(store: Store, run: RunRecord, clock: Clock) -> float:
+    """For how long the run's instance is still to be kept."""
+    kept = Kept.of(store.facts(run.id))
+    return 0.0 if kept is None else kept.left_s(clock)
 
 
 #: a release that failed is tried again by later commands, but not by each of a burst
@@ -41,17 +49,18 @@ _ANSWER_S = 60.0  # for one account's list; ending what is found takes as long a
 KEYS = ("orphans", "claimed", "foreign", "unreachable", "ended", "failed")
 
 
-def due(store: Store, now: float) -> list[RunRecord]:
+def due(store: Store, clock: Clock) -> list[RunRecord]:
     """Of the unreleased runs those that nobody tried to release of late."""
-    return [
-        run
-        for run in unreleased(store)
-        if all(
-            one.started_at < now - _RETRY_RELEASE_S
-            for one in store.attempts(run.id)
-            if one.step is StepName.RELEASE
-        )
-    ]
+    return [run for run in unreleased(store, clock) if not _tried_of_late(store, run, clock.now())]
+
+
+def _tried_of_late(store: Store, run: RunRecord, now: float) -> bool:
+    """Whether a release began a moment ago; one that kept the instance for the user was no try."""
+    since = max(now - _RETRY_RELEASE_S, store.facts(run.id).get("kept_until") or 0.0)
+    return any(
+        one.step is StepName.RELEASE and since <= one.started_at <= now
+        for one in store.attempts(run.id)
+    )
 
 
 async def sweep(
@@ -86,20 +95,62 @@ async def _sweep_one(
         async with asyncio.timeout(_ANSWER_S):
             listed = await provider.list_tagged()
             leftovers = await provider.leftovers(_memos(store, provider))
+            hidden = await _hidden(store, provider, {one.id for one in listed})
     except TimeoutError:
         message = f"{name} gave no answer within {_ANSWER_S:.0f} s"
-        found["unreachable"].append({"provider": name, "error": message, "hint": None})
+        found["unreachable"].append(unreachable(store, name, errors.ProviderUnavailable(message)))
         return
     except errors.TowlineError as error:
-        failed = {"provider": name, "error": error.message, "hint": error.hint}
-        found["unreachable"].append(failed)
+        found["unreachable"].append(unreachable(store, name, error))
         return
+    found["unreachable"] += hidden
     for instance in listed:
         if _file(store, provider, found, instance) and not dry_run:
             await _end(provider, store, instance, clock, found)
     for leftover in leftovers:
         if _file(store, provider, found, leftover) and not dry_run:
             await _remove(provider, leftover, found)
+
+
+def unreachable(store: Store, name: str, error: errors.TowlineError) -> dict[str, Any]:
+    """An account that could not be read, and how many instances that nobody drives it hides."""
+    rows = _open_rows(store, name)
+    return {"provider": name, "error": error.message, "hint": error.hint, "instances": len(rows)}
+
+
+async def _hidden(
+    store: Store, provider: Provider, listed: set[InstanceId]
+) -> list[dict[str, Any]]:
+    """What the ledger holds of other accounts at this provider: not to be seen with this key."""
+    by_renter: dict[str, list[errors.OtherAccount]] = {}
+    for row in _open_rows(store, provider.name):
+        try:
+            if row.instance_id not in listed:
+                await require_renter(provider, row)
+        except errors.OtherAccount as error:
+            by_renter.setdefault(str(row.renter), []).append(error)
+    return [
+        {
+            "provider": provider.name,
+            "error": _hidden_text(provider.name, [one.message for one in refusals]),
+            "hint": refusals[0].hint,
+            "instances": len(refusals),
+        }
+        for refusals in by_renter.values()
+    ]
+
+
+def _hidden_text(name: str, messages: list[str]) -> str:
+    if len(messages) == 1:
+        return messages[0]
+    return f"{len(messages)} instances of another account at {name} can't be seen: {messages[0]}"
+
+
+def _open_rows(store: Store, name: str) -> list[LedgerRow]:
+    """Instances at a provider without proof of their end, of runs that no live process drives."""
+    waiting = {run.id for run in store.runs() if store.driver(run.id) is None}
+    rows = (row for row in store.ledger() if row.provider == name and row.gone_at is None)
+    return [row for row in rows if row.run_id in waiting]
 
 
 def _file(
@@ -199,12 +250,13 @@ def _ledger_row(store: Store, instance: Instance) -> LedgerRow:
         provider=instance.provider,
         tag=instance.tag,
         offer=Offer(provider=instance.provider, type=instance.type),
-        intent_at=0.0,
+        intent_at=instance.started_at or 0.0,
         instance_id=InstanceId(instance.id),
         created_at=instance.started_at,
         price_usd_per_h=instance.price_usd_per_h,
         gone_at=None,
         proof=None,
+        seen_at=instance.started_at or 0.0,  # the list has just shown it
     )
 
 
@@ -219,4 +271,26 @@ def _row(thing: Instance | Leftover) -> dict[str, Any]:
         "tag": thing.tag,
         "since": since,
         "price_usd_per_hour": thing.price_usd_per_h,
+    }
+
+
+def unproven(store: Store, run: RunRecord) -> list[dict[str, Any]]:
+    """What waits for proof, as `gc` shows it; where all have it, the newest stands for what lies
+    beside."""
+    rows = store.ledger(run.id)
+    return [_open_row(row) for row in rows if row.gone_at is None] or [
+        _open_row(row) for row in rows[-1:]
+    ]
+
+
+def _open_row(row: LedgerRow) -> dict[str, Any]:
+    """What the ledger has no proof for, as `gc` shows it: an instance, or what it has left."""
+    is_gone = row.gone_at is not None
+    return {
+        "provider": row.provider,
+        "kind": "leftover" if is_gone else "instance",
+        "id": None if is_gone else row.instance_id,
+        "tag": row.tag,
+        "since": row.created_at,
+        "price_usd_per_hour": row.price_usd_per_h,
     }

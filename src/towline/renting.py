@@ -15,6 +15,7 @@ from towline.core.answers import Verdict, judge
 from towline.core.backoff import delays
 from towline.core.instance import Instance, InstanceId, Offer, Order
 from towline.core.offers import hour_usd
+from towline.disk import read_text
 from towline.home import write_private
 from towline.ports import Provider
 
@@ -33,7 +34,7 @@ async def create(
         TowlineError: The order itself is wrong; the row is closed then.
         AssertionError: Never.
     """  # noqa: DOC501 - a helper makes the ProviderError
-    since = ctx.clock.monotonic()
+    since = ctx.rented_at = ctx.clock.monotonic()
     for pause_s in delays(*_LATER_S):
         try:
             instance = await provider.create(offer, order)
@@ -95,8 +96,8 @@ async def adopt(ctx: Context) -> bool:
     """
     row = ctx.ledger_row()
     assert row is not None  # noqa: S101 - called with an open row only
-    provider = ctx.provider_named(row.provider)
-    until = max(row.intent_at, ctx.clock.now()) + provider.features.settle_s
+    provider = await ctx.provider_of_row(row)
+    until = ctx.clock.monotonic() + provider.features.settle_s
     pauses = delays(*_POLL_S)
     answered = False
     while True:
@@ -104,7 +105,7 @@ async def adopt(ctx: Context) -> bool:
         answered = listed is not None
         if await _take_one(ctx, listed):
             return True
-        if ctx.clock.now() >= until and answered:
+        if ctx.clock.monotonic() >= until and answered:
             break
         await ctx.clock.sleep(next(pauses))
     ctx.journal.gone(row.number, f"{provider.name} listed no instance with tag {row.tag}")
@@ -123,6 +124,7 @@ async def _take_one(ctx: Context, listed: list[Instance] | None) -> bool:
         return False
     first, *extras = sorted(ours, key=lambda one: one.started_at or 0.0)
     _record(ctx, row.number, first, row.offer)
+    ctx.journal.seen(row.number)
     ctx.note(f"found {first.id}, which carries this run's tag")
     for extra in extras:
         ctx.note(f"{extra.id} carries it too: terminating it")
@@ -157,8 +159,6 @@ def order_for(ctx: Context, provider: Provider, offer: Offer) -> Order:
     """What the instance must carry. The user's own machine knows the user's key."""
     if not provider.features.rented:
         return Order(tag=ctx.tag(), public_key="")
-    limits = ctx.task.limits
-    lifetime_s = limits.lifetime_s(offer.hour_usd)
     host_key, host_public = (
         _pair(ctx, ctx.files.host_key, ctx.tag()) if provider.features.user_data else (None, None)
     )
@@ -167,9 +167,7 @@ def order_for(ctx: Context, provider: Provider, offer: Offer) -> Order:
         public_key=_pair(ctx, ctx.files.private_key, f"{ctx.tag()}:{secrets.token_hex(24)}")[1],
         host_key=host_key,
         host_public_key=host_public,
-        lifetime_s=None
-        if lifetime_s is None
-        else lifetime_s + limits.boot_timeout + limits.ssh_timeout,
+        lifetime_s=ctx.task.limits.lifetime_s(offer.hour_usd),
         disk_gb=ctx.task.resources.disk_gb,
     )
 
@@ -181,4 +179,4 @@ def _pair(ctx: Context, path: Path, comment: str) -> tuple[str, str]:
         private_text, public_text = ctx.new_key_pair(comment)
         write_private(path, private_text.encode())
         write_private(public, public_text.encode())
-    return path.read_text(), public.read_text()
+    return read_text(path), read_text(public)

@@ -25,9 +25,9 @@ _RENEW_EVERY_S = LEASE_S / 4
 #: rule 8: once a training may run, these alone end it: the instance's own word, the provider's
 #: proof that it is gone, a limit. Before the start any error does: nothing is lost.
 _ENDS: dict[StepName, tuple[type[errors.TowlineError], ...]] = {
-    StepName.EXECUTE: (errors.NotStarted, errors.InstanceLost),
-    StepName.FOLLOW: (errors.TrainingFailed, errors.InstanceLost),
-    StepName.GATHER: (errors.ArtifactMissing, errors.InstanceLost),
+    StepName.EXECUTE: (errors.NotStarted, errors.LimitReached, errors.InstanceLost),
+    StepName.FOLLOW: (errors.TrainingFailed, errors.LimitReached, errors.InstanceLost),
+    StepName.GATHER: (errors.ArtifactMissing, errors.LimitReached, errors.InstanceLost),
     StepName.RELEASE: (),
 }
 
@@ -147,7 +147,12 @@ async def _look_then_act(ctx: Context, name: StepName) -> dict[str, Any]:
 
 
 async def _watch(ctx: Context, name: StepName) -> None:
-    """Renew the lease, follow the user's wishes; never returns."""
+    """Renew the lease, follow the user's wishes, see to the limits; never returns.
+
+    Raises:
+        _Wished: The user wants another end.
+        LimitReached: Also where the instance can't be reached, or its model is not home yet.
+    """
     renewed = ctx.clock.monotonic()
     while True:
         await ctx.clock.sleep(_WATCH_EVERY_S)
@@ -157,6 +162,9 @@ async def _watch(ctx: Context, name: StepName) -> None:
         wish = ctx.journal.run().wish
         if wish is not ctx.run.wish and _ends(wish, name):
             raise _Wished
+        if name is not StepName.RELEASE and ctx.is_outlived():
+            message = "the instance has reached the end that `limits` set, the way home included"
+            raise errors.LimitReached(message)
 
 
 def _ends(wish: Wish | None, name: StepName) -> bool:

@@ -12,11 +12,11 @@ from pathlib import Path
 from towline import errors, taskfile
 from towline.core.instance import run_id_from
 from towline.core.redact import Redactor
-from towline.core.run import RunRecord, RunState
+from towline.core.run import Attempt, RunRecord, RunState, StepName
 from towline.core.task import TaskSpec
 from towline.dataset.report import Report
 from towline.project import Project
-from towline.store.journal import Store
+from towline.store.journal import Journal, Store
 from towline.transfer.scan import Scan, scan
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}")
@@ -110,6 +110,33 @@ def create(
     )
     root = _root(results_root)
     return store.create_run(run, lambda free: _claim_folder(root, free))
+
+
+def stored_task(run: RunRecord, attempts: list[Attempt], journal: Journal) -> TaskSpec:
+    """The run's task. Strictly read where a training is still to be started by it.
+
+    Otherwise what another version of towline stored must not keep a run from being brought home
+    and ended: what is not understood is left out, and a note says so.
+
+    Raises:
+        SpecError: Something of it is not understood, and nothing was started yet.
+    """
+    where = f"the stored task of run {run.name}"
+    is_under_way = any(attempt.step is StepName.EXECUTE for attempt in attempts)
+    if not is_under_way and run.wish is None and run.error is None:
+        try:
+            return taskfile.validate(run.task["spec"], where)
+        except errors.SpecError as error:
+            hint = (
+                "another version of towline stored it, which can go on with it;"
+                f" `towline abort {run.name}` ends the run with this one"
+            )
+            raise errors.SpecError(error.message, hint=hint) from error
+    task, left = taskfile.as_stored(run.task["spec"], where)
+    if left and journal.store.facts(run.id).get("task_left_out") != left:
+        notes = [("note", {"text": f"left out of what is done: {one}"}) for one in left]
+        journal.advance({"task_left_out": left}, notes)
+    return task
 
 
 def provider_names(task: TaskSpec, accounts: Callable[[], list[str]]) -> list[str]:

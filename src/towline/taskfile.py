@@ -6,6 +6,7 @@ is data only: no tags, no includes, no interpolation.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Mapping
@@ -54,18 +55,75 @@ def validate(data: Mapping[str, Any], where: str = "task", node: Any = None) -> 
     Raises:
         SpecError: Names the place, the key, and what would be right.
     """
+    task, found = _built(data)
+    if task is None:
+        problems = [_problem(one, keys, where, node) for keys, one in found]
+        raise SpecError("; ".join(problems), hint="`towline schema` describes every key")
+    return task
+
+
+def as_stored(data: Mapping[str, Any], where: str) -> tuple[TaskSpec, list[str]]:
+    """Read a run's task, which another version of towline may have stored, as far as it goes.
+
+    Returns:
+        The task, with the default for each key that is not understood; and what is wrong with each.
+    """
+    data = copy.deepcopy(dict(data))
+    left: list[str] = []
+    while True:
+        task, found = _built(data)
+        if task is not None:
+            return task, left
+        for place, one in reversed(found):  # of a list the last first
+            keys = _guilty(data, place)
+            left.append(_problem(one, keys, where, None))
+            _leave_out(data, keys)
+
+
+def _built(data: Mapping[str, Any]) -> tuple[TaskSpec | None, list[tuple[tuple[Any, ...], Any]]]:
+    """The task, or None and the complaints, one a place: (keys, complaint)."""
     from pydantic import TypeAdapter, ValidationError  # noqa: PLC0415 - 60 ms
 
     known = _known_keys()
-    data = {  # a section whose keys are all commented out says nothing
+    said = {  # a section whose keys are all commented out says nothing
         key: value for key, value in data.items() if value is not None or key not in known
     }
     try:
-        return TypeAdapter(TaskSpec).validate_python(data)
+        return TypeAdapter(TaskSpec).validate_python(said), []
     except ValidationError as error:
-        found = _specific(error.errors(), data)
-        problems = [_problem(one, keys, where, node) for keys, one in found]
-        raise SpecError("; ".join(problems), hint="`towline schema` describes every key") from error
+        return None, _specific(error.errors(), said)
+
+
+def _guilty(data: Mapping[str, Any], keys: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Where a section as a whole is refused, the one key without which it would not be.
+
+    What else stands there, such as a limit of the cost, then stays.
+    """
+    section = data.get(keys[0])
+    if len(keys) == 1 and isinstance(section, Mapping):
+        for key in section:
+            rest = {name: value for name, value in section.items() if name != key}
+            if _built({keys[0]: rest})[0] is not None:
+                return keys[0], key
+    return keys
+
+
+def _leave_out(data: Any, keys: tuple[Any, ...]) -> None:
+    """Take the value at these keys out; where one is missing, what lacks it."""
+    holder, last = data, keys[0]
+    for key in keys[1:]:
+        within = holder[last] if _holds(holder, last) else None
+        if not _holds(within, key):
+            break
+        holder, last = within, key
+    if _holds(holder, last):
+        del holder[last]
+
+
+def _holds(value: Any, key: Any) -> bool:
+    if isinstance(value, list):
+        return isinstance(key, int) and key < len(value)
+    return isinstance(value, dict) and key in value
 
 
 def as_data(task: TaskSpec) -> dict[str, Any]:

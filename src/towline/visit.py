@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from towline import errors
-from towline.context import address_from
+from towline.core.instance import Address
 from towline.core.run import Outcome, RunRecord, StepName
 from towline.home import RunFiles, write_private
 from towline.line import Line
@@ -23,10 +23,10 @@ async def line_to(
 
     Raises:
         RunEnded: The instance is gone, or SSH was never ready.
+        LocalReadError: The run's key can't be read.
     """
     address, connected = _reached(run, store)
-    private_key = files.private_key.read_text() if files.private_key.exists() else None
-    line = Line(dialer, address_from(address), private_key, run.id, 0, clock)
+    line = Line(dialer, Address(**address), files.read_key(), run.id, 0, clock)
     line.python, line.home = connected["python"], connected["home"]
     try:
         yield line
@@ -40,7 +40,7 @@ def ssh_argv(run: RunRecord, store: Store, files: RunFiles) -> list[str]:
     Raises:
         RunEnded: The instance is gone, or SSH was never ready.
     """
-    address = address_from(_reached(run, store)[0])
+    address = Address(**_reached(run, store)[0])
     argv = ["ssh", "-p", str(address.port), "-o", "StrictHostKeyChecking=yes"]
     if address.host_key is not None:
         known = files.folder / "known_hosts"

@@ -145,6 +145,10 @@ class Laptop:
                 continue  # it ended meanwhile, or is not ours
         return found
 
+    def processes_of(self, command):
+        """Those of this home's processes that run this command of towline."""
+        return [one for one in self.processes() if command in one.cmdline()]
+
     def is_clean(self):
         """Wait for the last processes to leave; says whether they did."""
         psutil.wait_procs(self.processes(), timeout=5)

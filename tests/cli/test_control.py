@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 
 import psutil
@@ -144,6 +145,21 @@ def test_a_run_without_a_driver_is_said_to_be_so_and_resume_takes_it_up(patient)
     assert "Model: runs/noop/model.pt" in stdout
 
 
+def test_a_key_that_is_away_ends_nothing_and_the_run_can_be_resumed(patient):
+    detached(patient)
+    psutil.Process(driver_pid(patient)).kill()
+    ((run_id,),) = patient.rows("SELECT id FROM runs")
+    key = patient.home / "runs" / run_id / "key"
+    key.rename(key.with_name("key.away"))
+    done = patient("resume", code=5)
+    assert "key can't be read: No such file or directory" in done.stderr
+    assert "Nothing was ended: the training goes on on the instance." in done.stdout
+    assert "`towline resume noop` goes on with the run" in done.stdout
+    key.with_name("key.away").rename(key)
+    patient.go.touch()
+    assert "Model: runs/noop/model.pt" in patient("resume").stdout
+
+
 def test_sigterm_ends_a_background_driver_and_not_the_run(patient):
     detached(patient)
     driver = psutil.Process(driver_pid(patient))
@@ -268,6 +284,39 @@ def test_an_orphan_is_listed_and_ended(patient):
     assert patient.is_clean()
 
 
+BROKEN = """
+import sys, types
+from towline.cli import background, main
+background.sys = types.SimpleNamespace(executable="/nonexistent/python")
+sys.exit(main.run_command(sys.argv[1:]))
+"""
+
+
+def test_a_process_that_cannot_be_started_is_said_and_the_run_can_be_resumed(patient):
+    argv = [sys.executable, "-c", BROKEN, "train", "-y"]
+    options = {"cwd": patient.project, "stdout": -1, "stderr": -1, "text": True}
+    process = subprocess.Popen(argv, env=patient.env, **options)
+    patient.wait_for_epoch()
+    process.send_signal(signal.SIGINT)
+    _stdout, stderr = process.communicate(timeout=20)
+    assert process.returncode == 5
+    assert "no background driver can be started: No such file or directory" in stderr
+    assert "hint: `towline resume " in stderr
+    patient.go.touch()
+    assert "Model: runs/noop/model.pt" in patient("resume").stdout
+
+
+def test_a_driver_whose_log_cannot_be_written_drives_all_the_same(patient):
+    process = patient.popen("train", "-y", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    patient.wait_for_epoch()
+    ((run_id,),) = patient.rows("SELECT id FROM runs")
+    (patient.home / "runs" / run_id / "driver.log").mkdir()
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=20) == 130
+    patient.go.touch()
+    assert "Model: runs/noop/model.pt" in patient("wait").stdout
+
+
 def test_a_background_driver_that_does_not_start_is_said_so(patient):
     # a package that fails to import stands in for an installation that broke meanwhile
     program = (
@@ -280,7 +329,7 @@ def test_a_background_driver_that_does_not_start_is_said_so(patient):
         [*patient.argv()[:1], "-c", program],
         env=patient.env, cwd=patient.project, capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 5
     assert "has not started; its output is in" in done.stderr
     assert "towline resume noop" in done.stderr
 

@@ -9,7 +9,10 @@ import pytest
 
 from tests.contracts.test_ssh import SSHD, serving
 from towline.cli import plan as plan_module
+from towline.cli.plan import _unwatched_lines
 from towline.core.instance import Features
+from towline.core.task import Limits
+from towline.planning import _unwatched
 
 PLAN = {
     "send": None, "skipped": None, "files": None, "bytes": None, "sent_bytes": None, "ratio": None,
@@ -17,7 +20,7 @@ PLAN = {
     "left_out": None, "unreachable": None,
     "uplink": {"bytes_per_s", "source", "host", "connections", "rtt_s"},
     "upload": {"seconds", "cost_usd"},
-    "cost": {"projected_usd", "cap_usd"},
+    "cost": {"projected_usd", "cap_usd", "unwatched"},
     "safety": set(Features(host_key_grade="A").data()),
 }  # fmt: skip
 TASK = "name: noop\ncode: .\ndataset: data\ncommand: python3 train.py\n"
@@ -84,7 +87,10 @@ def test_the_plan_for_people(project):
         "local small ($18.00/h, $18.02 with an hour's training), the first to be tried",
         "local big ($36.00/h, $36.03 with an hour's training)",
     ]
-    assert found["Cost"] == ["$36.00 at most, by the task's limits"]
+    assert found["Cost"] == [
+        "$54.30 at most, by the task's limits",
+        "the training is ended after 2 h 00 min, the instance after 3 h 01 min at the latest",
+    ]
     assert "grade A" in found["Safety"][0]
     assert found["Safety"][1] == "the instance ends itself when nobody comes back"
     assert "Nothing was rented." in done.stdout
@@ -100,10 +106,33 @@ def test_the_plan_as_json_has_every_key(project):
         "bytes_per_s": 2.5e6, "source": "assumed", "host": None, "connections": None, "rtt_s": None,
     }  # fmt: skip
     assert found["upload"] == {"seconds": round(found["sent_bytes"] / 2.5e6, 1), "cost_usd": 0.0}
-    assert found["cost"] == {"projected_usd": 0.0, "cap_usd": 3.0}
+    away = {"training_s": None, "lifetime_s": None, "over_usd_per_hour": None}
+    assert found["cost"] == {"projected_usd": 0.0, "cap_usd": 3.0, "unwatched": away}
     (offer,) = found["offers"]
     assert (offer["provider"], offer["type"], offer["gpu"]) == ("local", "this-machine", None)
     assert (offer["price_usd_per_hour"], offer["available"]) == (0.0, True)
+
+
+@pytest.mark.parametrize(
+    ("features", "over_usd_per_hour", "said"),
+    [
+        ({"end_self_argv": ("x",)}, 0.0, "the instance after 59 min 00 s at the latest"),
+        ({"server_ttl": True}, 0.0, "the instance after 59 min 00 s at the latest"),
+        ({}, 2.0, "it bills $2.00 for each further hour until a towline command runs"),
+    ],
+)
+def test_by_how_much_a_cap_may_be_exceeded_with_this_machine_off_is_said(
+    features, over_usd_per_hour, said
+):
+    away = _unwatched(Limits(max_cost=2.0), Features(host_key_grade="A", **features), 2.0)
+    assert away == {
+        "training_s": 2880.0,
+        "lifetime_s": 3540.0,
+        "over_usd_per_hour": over_usd_per_hour,
+    }
+    lines = _unwatched_lines({"projected_usd": 2.0, "unwatched": away})
+    assert lines[0].startswith("the training is ended after 48 min 00 s")
+    assert lines[-1].endswith(said)
 
 
 def test_a_plan_without_anything_to_send_has_the_same_keys(laptop):

@@ -37,6 +37,24 @@ def test_a_log_that_does_not_exist_yet_has_no_lines(tmp_path):
     assert (tail.read(), tail.rest) == ([], "")
 
 
+def test_a_log_that_cannot_be_opened_now_is_read_later(tmp_path):
+    log = tmp_path / "log"
+    tail = LogTail(log)
+    log.mkdir()
+    assert tail.read() == []
+    log.rmdir()
+    log.write_text("one\n")
+    assert tail.read() == ["one"]
+
+
+def test_a_log_is_read_in_parts_to_its_end(tmp_path):
+    log = tmp_path / "log"
+    log.write_text("one\ntwo\nthree\n")
+    tail = LogTail(log)
+    assert (tail.read(6), tail.is_at_end) == (["one"], False)
+    assert (tail.read(1000), tail.is_at_end) == (["two", "three"], True)
+
+
 def test_a_growing_log_is_read_line_by_line(tmp_path):
     log = tmp_path / "log"
     tail = LogTail(log)

@@ -38,12 +38,16 @@ from towline.providers.local_box import Box
 
 #: what may go wrong at a call. Before its effect, so that nothing happened:
 BEFORE = ("500", "503", "429", "403", "402", "garbage", "reset", "timeout", "kill")
+#: refusals and good answers that are none, for tests of one driver: nothing happened either
+ODD = ("400", "404", "409", "no such page", "refused", "unsuccessful", "failed")
 #: after its effect, so that it happened and the caller is told otherwise, or nothing:
 AFTER = ("500_after", "garbage_after", "reset_after", "timeout_after", "kill_after")
 #: of calls that create: the effect comes, the reply is lost, and lists show it only later
 LATE = ("late",)
 #: of calls that list: yesterday's answer; one row missing
-READS = ("stale", "partial")
+READS = ("stale", "partial", "null")
+#: and those that no list may pass for: no row at all, and null in the place of rows
+EMPTY = ("empty", "null")
 FAULTS = BEFORE + AFTER + LATE + READS
 
 _SMI = """\
@@ -154,6 +158,7 @@ class Cloud:
         self.audit = []  # (time, call, fault)
         self.faults = []  # [call, kind]: each strikes once, in order
         self.violations = []  # what no caller may do
+        self.distort = lambda _name, answer: answer  # (status, body, headers) as they are sent
         self._last = {}
         self._ending = []
         self._number = random.SystemRandom().randrange(1, 200)
@@ -194,6 +199,14 @@ class Cloud:
     def calls(self):
         """Names of the calls that there are."""
         return [name for name, _method, _pattern in self.routes]
+
+    def lists(self, name):
+        """Whether the last answer of a call held a list."""
+        status, body, _headers = self._last.get(name, (0, None, {}))
+        values = body.values() if isinstance(body, dict) else ()
+        return status == 200 and (
+            isinstance(body, list) or any(isinstance(v, list) for v in values)
+        )
 
     def asked(self, name):
         """How often a call was made."""
@@ -330,7 +343,7 @@ class Cloud:
             name, arguments = self._match(method, path)
             kind = self._strike(name)
             self.audit.append((time.time(), name, kind))
-        if kind in BEFORE:
+        if kind in BEFORE + ODD:
             return self._failed(kind)
         text = raw.decode(errors="replace")
         request = Request(path, dict(parse_qsl(parts.query)), _json(text), headers, text)
@@ -345,7 +358,7 @@ class Cloud:
         if kind == "late":
             return None
         answer, self._last[name] = self._read_wrongly(name, kind, answer), answer
-        return answer
+        return self.distort(name, answer)
 
     def _match(self, method, path):
         for name, wanted, pattern in self.routes:
@@ -382,6 +395,8 @@ class Cloud:
             return self._last.get(name, answer)
         if kind == "partial":
             return _without_one(answer)
+        if kind in EMPTY:
+            return _with_list(answer, [] if kind == "empty" else None)
         return answer
 
     def _failed(self, kind):
@@ -391,6 +406,14 @@ class Cloud:
                 return None
             case "garbage":
                 return 200, "<html>maintenance</html>", {}
+            case "no such page":
+                return 404, "<html>404 page not found</html>", {}
+            case "refused":
+                return 200, {"error": {"code": "internal", "message": "injected"}}, {}
+            case "unsuccessful":
+                return 200, {"success": False, "errors": ["injected"]}, {}
+            case "failed":
+                return 200, {"status": False, "message": "injected"}, {}
             case "reset":
                 return None
             case "timeout":
@@ -462,6 +485,15 @@ def _without_one(answer):
     )  # fmt: skip
     del lists[-1:]
     return status, body, headers
+
+
+def _with_list(answer, rows):
+    """The same answer with other rows in its first list."""
+    status, body, headers = answer
+    if isinstance(body, list):
+        return status, rows, headers
+    name = next((name for name, value in body.items() if isinstance(value, list)), None)
+    return status, body if name is None else {**body, name: rows}, headers
 
 
 def _json(text):

@@ -29,6 +29,13 @@ _CREATE_FIELDS = {
 }  # fmt: skip
 
 
+#: of a droplet, beside what is of use here
+_ALSO_REQUIRED = {
+    "memory": 245760, "vcpus": 20, "disk": 720, "locked": False, "features": [], "backup_ids": [],
+    "next_backup_window": None, "snapshot_ids": [], "volume_ids": [],
+}  # fmt: skip
+
+
 class DigitalOcean(Cloud):
     def __init__(self, **more):
         super().__init__(**more)
@@ -62,6 +69,7 @@ class DigitalOcean(Cloud):
             "account": {
                 "droplet_limit": self.limit, "email": "me@example.org", "email_verified": True,
                 "status": self.account_status, "status_message": "",
+                "team": {"uuid": "team-of-the-fake", "name": "mine"},
             }
         }  # fmt: skip
 
@@ -208,6 +216,8 @@ class DigitalOcean(Cloud):
             "size": {"slug": machine.type, "price_hourly": machine.price_usd_per_h},
             "image": {"slug": machine.data.get("image")},
             "vpc_uuid": machine.data.get("vpc_uuid"),
+            **_ALSO_REQUIRED,
+            "region": {"slug": "tor1", "name": "Toronto 1", "available": True},
         }
 
 

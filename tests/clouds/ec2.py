@@ -57,6 +57,9 @@ _FAILURES = {
     "403": (403, "UnauthorizedOperation"),
     "500": (500, "InternalError"),
     "503": (503, "Unavailable"),
+    "400": (400, "OperationNotPermitted"),
+    "409": (409, "IncorrectState"),
+    **dict.fromkeys(("refused", "unsuccessful", "failed"), (200, "InternalError")),
 }
 _RUN_FIELDS = {
     "Action", "Version", "ImageId", "InstanceType", "MinCount", "MaxCount", "KeyName", "UserData",
@@ -91,6 +94,14 @@ class Ec2(Cloud):
     describe_groups = _forwarded("DescribeSecurityGroups")
     describe_volumes = _forwarded("DescribeVolumes")
     delete_volume = _forwarded("DeleteVolume")
+
+    @call("POST", "/GetCallerIdentity")
+    def caller_identity(self, request):
+        return (
+            '<GetCallerIdentityResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/">'
+            f"<GetCallerIdentityResult><Account>{ACCOUNT}</Account></GetCallerIdentityResult>"
+            "</GetCallerIdentityResponse>"
+        )
 
     def __init__(self, *, group_late_s=0.0, known_late_s=0.0, **more):
         super().__init__(**more)
@@ -150,12 +161,14 @@ class Ec2(Cloud):
         return status, _error(code, f"injected {kind}"), {}
 
     def _read_wrongly(self, name, kind, answer):
-        if kind != "partial":
+        if kind not in {"partial", "empty", "null"}:
             return super()._read_wrongly(name, kind, answer)
         status, text, headers = answer
         root = ET.fromstring(text)
-        rows = next(child for child in root if child.tag.endswith("Set"))
-        for row in list(rows)[-1:]:
+        rows = next(child for child in root if child.tag.endswith(("Set", "Info")))
+        if kind == "null":
+            root.remove(rows)
+        for row in list(rows)[-1:] if kind == "partial" else list(rows):
             rows.remove(row)
         return status, ET.tostring(root, encoding="unicode"), headers
 
@@ -197,6 +210,11 @@ class Ec2(Cloud):
         if "foreign" not in self.backend.key_pairs:
             self.backend.create_key_pair("foreign", "ed25519", None)
         return "foreign"
+
+    def take_away(self, machine, code, message):
+        """AWS itself ends it, as it does with a launch that fails and with spot machines."""
+        machine.data["reason"] = (code, message)
+        self.end(machine)
 
     def switched_off(self, machine):
         behaviour = self._instance(machine).instance_initiated_shutdown_behavior
@@ -402,6 +420,8 @@ class Ec2(Cloud):
         if word == "terminated" and instance.state != "terminated":
             self.backend.terminate_instances([machine.id])
         instance._state.name, instance._state.code = word, _CODES[word]
+        if "reason" in machine.data:
+            instance.state_reason.code, instance.state_reason.message = machine.data["reason"]
         instance.nics[0].public_ip = machine.host if word == "running" else None
 
     def _instance(self, machine):

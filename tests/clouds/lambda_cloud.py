@@ -139,13 +139,19 @@ class LambdaCloud(Cloud):
         if machine.ended_at is not None:
             word = "terminating"
         kind = {"name": machine.type, "price_cents_per_hour": round(machine.price_usd_per_h * 100)}
+        if machine.type in TYPES:
+            kind = self._type(machine.type)["instance_type"]
+        actions = ("migrate", "rebuild", "restart", "cold_reboot", "terminate")
         return {
+            "ssh_key_names": [machine.name],
+            "file_system_names": [],
+            "actions": {name: {"available": True} for name in actions},
             "id": machine.id,
             "name": machine.name,
             "status": machine.status or word,
             "ip": machine.host if word == "active" else None,
             "tags": machine.data.get("tags", []),
-            "region": {"name": machine.data.get("region")},
+            "region": {"name": machine.data.get("region"), "description": "somewhere"},
             "instance_type": kind,
             "jupyter_token": "secret-of-the-fake",
         }

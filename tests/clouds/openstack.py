@@ -507,6 +507,11 @@ class OpenStack(Cloud):
             "flavor": {"id": "1", "links": []}, "key_name": machine.data.get("key_name"),
             "image": "" if machine.data.get("volume") else {"id": "2"}, "hostId": "",
             "OS-EXT-STS:task_state": None if machine.ended_at is None else "deleting",
+            "OS-DCF:diskConfig": "MANUAL", "OS-EXT-AZ:availability_zone": "nova",
+            "OS-SRV-USG:launched_at": None, "OS-SRV-USG:terminated_at": None, "accessIPv4": "",
+            "accessIPv6": "", "config_drive": "True", "links": [], "progress": 0,
+            "security_groups": [{"name": "default"}], "updated": _stamp(machine.created_at),
+            "os-extended-volumes:volumes_attached": [],
             "OS-EXT-STS:power_state": 1, "OS-EXT-STS:vm_state": word.lower(),
             "addresses": {"private": [
                 {"addr": "fd00::5", "version": 6, "OS-EXT-IPS:type": "fixed"},

@@ -185,6 +185,11 @@ class Shadeform(Cloud):
         cents = round(machine.price_usd_per_h * 100)
         return {
             "id": machine.id,
+            "cloud_instance_type": f"cloud-{machine.type}",
+            "cloud_assigned_id": f"at-the-cloud-{machine.id}",
+            "shade_cloud": True,
+            "configuration": TYPES[0]["configuration"],
+            "cost_estimate": "0.10",
             "cloud": asked.get("cloud", "hyperstack"),
             "region": asked.get("region", "canada-1"),
             "shade_instance_type": machine.type,

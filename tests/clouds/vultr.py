@@ -62,7 +62,9 @@ def paged(name, items, params):
         raise refuse(400, "Invalid query parameter")
     start = 0
     if cursor := params.get("cursor"):
-        start = int(base64.b64decode(cursor).decode().removeprefix("next__"))
+        if not cursor.startswith("bmV4dF9f"):  # "next__"
+            raise refuse(400, "Invalid cursor")
+        start = int(base64.b64decode(cursor + "==").decode(errors="replace")[6:] or 0)
     end = start + min(PAGE, int(params.get("per_page", 100)))
     after = base64.b64encode(f"next__{end}".encode()).decode() if end < len(items) else ""
     links = {"next": after, "prev": ""}

@@ -5,10 +5,13 @@ A test module subclasses `CloudSuite` and sets `cloud_class`, `provider_name`, `
 
 import asyncio
 import copy
+import json
 import random
+from urllib.parse import urlencode, urlsplit
 
 import pytest
 
+from tests.contracts.mutations import DROPPED, at, mutations
 from tests.contracts.provider_suite import ProviderSuite, Subject, fresh_tag, gone, key_pair, rented
 from towline import errors
 from towline.clock import RealClock
@@ -53,6 +56,26 @@ class Spoil:
                 yield from self._rows(one)
 
 
+def straight(cloud):
+    """`Api._ask` without a socket: thousands of answers are asked for."""
+
+    async def ask(api, method, path, body, params):
+        query = "?" + urlencode(params) if params else ""
+        headers = {key.lower(): value for key, value in api._headers().items()}
+        raw = b"" if body is None else json.dumps(body).encode()
+        target = urlsplit(api._base_url + path).path + query
+        status, answer, more = cloud.answer(method, target, headers, raw)
+        text = answer if isinstance(answer, str) else json.dumps(answer)
+        return status, "" if answer is None else text, more
+
+    return ask
+
+
+def swapped(call, changed):
+    """What lets one call be answered otherwise."""
+    return lambda name, answer: changed if name == call else answer
+
+
 class CloudSuite(ProviderSuite):
     cloud_class = None
     provider_name = ""
@@ -70,6 +93,8 @@ class CloudSuite(ProviderSuite):
     own_things = 0
     #: how long a provider waits that is to give up soon
     quick_s = 0.3
+    #: calls whose failure keeps nothing from being listed: they tell prices
+    dispensable = ()
     #: more settings of the account
     settings = {}  # noqa: RUF012
 
@@ -261,6 +286,59 @@ class CloudSuite(ProviderSuite):
         with pytest.raises(errors.ProviderReplyError):
             asyncio.run(subject.fresh().list_tagged())
 
+    @pytest.mark.parametrize("what", ["list_tagged", "leftovers"])
+    def test_null_in_place_of_a_list_is_no_empty_list(self, cloud, subject, what):
+        """Promise 2: an address that nobody read bills on."""
+
+        async def ask():
+            provider = subject.fresh()
+            return await (
+                provider.list_tagged() if what == "list_tagged" else provider.leftovers({})
+            )
+
+        asyncio.run(ask())
+        lists = {name for _at, name, _fault in cloud.audit if cloud.lists(name)}
+        if not lists:
+            pytest.skip("it has no such list, or answers in XML, which knows no null")
+        for name in sorted(lists):
+            cloud.fail(name, "null")
+            with pytest.raises(errors.ProviderReplyError):
+                asyncio.run(ask())
+            assert not cloud.faults
+
+    def test_what_is_left_is_of_a_kind_that_the_features_name(self, subject):
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            await gone(provider, made.id)
+            found = {one.kind for one in await provider.leftovers(subject.memos)}
+            assert found <= set(provider.features.leftovers)
+
+        asyncio.run(scenario())
+
+    def test_an_account_is_told_from_another_by_what_is_no_secret(self, cloud, subject):
+        other = type(self)()
+        other.keys = {name: f"another-{value}" for name, value in self.keys.items()}
+        one, same, another = (
+            made.fresh().renter() for made in (subject, subject, other.subject_of(cloud))
+        )
+        assert one == same
+        assert one.has_key_of(same)
+        assert not one.has_key_of(another)
+        assert one.differing(another) == []
+        for value in self.keys.values():
+            assert not any(value[at : at + 5] in one.key for at in range(len(value) - 4))
+
+    def test_another_address_is_another_account(self, cloud, subject):
+        elsewhere = self.subject_of(cloud, base_url=f"{cloud.base_url}/elsewhere")
+        one, other = subject.fresh().renter(), elsewhere.fresh().renter()
+        assert one.differing(other) == ["base_url"]
+        assert not one.has_key_of(other)
+
+    def test_the_accounts_own_id_is_the_same_for_every_process(self, subject):
+        ids = {asyncio.run(subject.fresh().account_id()) for _ in range(2)}
+        assert len(ids) == 1
+
     def test_an_errored_instance_is_dead_and_can_be_ended(self, cloud, subject):
         async def scenario():
             provider = subject.fresh()
@@ -275,6 +353,197 @@ class CloudSuite(ProviderSuite):
 
     def break_machine(self, cloud, machine):
         machine.status = "error"
+
+    # -- answers that are none ------------------------------------------------------------------
+
+    @pytest.mark.parametrize("kind", ["refused", "unsuccessful", "failed"])
+    def test_a_failure_with_a_good_status_is_no_success(self, cloud, subject, kind):
+        async def scenario():
+            provider = subject.fresh()
+            offer = (await provider.offers(self.need))[0]
+            made = await rented(subject, provider)
+            order = subject.order(fresh_tag())
+            for name, asked_for in (
+                (self.terminate_call, lambda: provider.terminate(made.id)),
+                (self.get_call, lambda: provider.get(made.id)),
+                (self.list_call, provider.list_tagged),
+                (self.create_call, lambda: provider.create(offer, order)),
+            ):
+                cloud.fail(name, kind)
+                with pytest.raises(errors.ProviderReplyError):
+                    await asked_for()
+                assert cloud.faults == []
+            assert [one.id for one in cloud.alive()] == [made.id]
+
+        asyncio.run(scenario())
+
+    def test_a_404_of_another_server_says_nothing_of_an_instance(self, cloud, subject):
+        """A wrong `base_url` is not "gone", nor is what a proxy answers."""
+
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            for name, asked_for in (
+                (self.get_call, provider.get),
+                (self.terminate_call, provider.terminate),
+            ):
+                cloud.fail(name, "no such page")
+                with pytest.raises(errors.ProviderError) as caught:
+                    await asked_for(made.id)
+                assert not isinstance(caught.value, errors.NotFound)
+                assert cloud.faults == []
+            assert [one.id for one in cloud.alive()] == [made.id]
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize("status", ["400", "409"])
+    def test_a_refused_end_counts_for_nothing_once_the_instance_is_on_its_way_out(
+        self, cloud, subject, status
+    ):
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            cloud.fail(self.terminate_call, status)
+            with pytest.raises(errors.ProviderError):
+                await provider.terminate(made.id)
+            assert [one.id for one in cloud.alive()] == [made.id]
+            cloud.delete_s = 5.0
+            await provider.terminate(made.id)
+            found = await provider.get(made.id)
+            if found is None or found.status is InstanceStatus.TERMINATING:
+                cloud.fail(self.terminate_call, status)
+                await provider.terminate(made.id)
+
+        asyncio.run(scenario())
+
+    # -- lists ----------------------------------------------------------------------------------
+
+    def asked_by(self, cloud, asked):
+        """Names of the calls that something makes, but for those that log in."""
+        before = len(cloud.audit)
+        asyncio.run(asked)
+        aside = {"sign_in", "log_in", "list_versions", *self.dispensable}
+        return {name for _at, name, _kind in cloud.audit[before:]} - aside
+
+    @pytest.mark.parametrize("kind", ["null", "garbage", "refused", "no such page"])
+    def test_no_list_that_can_not_be_read_passes_for_an_empty_one(self, cloud, subject, kind):
+        """Promise 2: what is left behind and unseen is left behind."""
+
+        asyncio.run(rented(subject, subject.fresh()))
+        for asked_for in (
+            lambda provider: provider.list_tagged(),
+            lambda provider: provider.leftovers(subject.memos),
+        ):
+            for name in self.asked_by(cloud, asked_for(subject.fresh())):
+                cloud.fail(name, kind)
+                with pytest.raises(errors.ProviderError):
+                    asyncio.run(asked_for(subject.fresh()))
+                assert cloud.faults == []
+
+    @pytest.mark.parametrize(
+        "sign",
+        [
+            {"next_cursor": "x"}, {"nextToken": "x"}, {"has_more": True}, {"total": 99},
+            {"pagination": {"next_page": 2}}, {"links": [{"rel": "next", "href": "x"}]},
+            {"page": 1, "total_pages": 2},
+        ],
+        ids=str,
+    )  # fmt: skip
+    def test_a_list_that_goes_on_in_an_unknown_way_is_an_error(self, cloud, subject, sign):
+        """What a list lacks would pass for gone."""
+
+        def distort(name, answer):
+            status, body, headers = answer
+            if name != self.list_call or not isinstance(body, dict):
+                return answer
+            return status, {**body, **sign}, headers
+
+        async def scenario():
+            provider = subject.fresh()
+            await rented(subject, provider)
+            answers = []
+            cloud.distort = lambda name, answer: answers.append((name, answer)) or answer
+            await provider.list_tagged()
+            told = next(answer[1] for name, answer in answers if name == self.list_call)
+            if not isinstance(told, dict):
+                pytest.skip("its list is nothing but rows")
+            cloud.distort = distort
+            with pytest.raises(errors.ProviderReplyError):
+                await provider.list_tagged()
+
+        asyncio.run(scenario())
+
+    #: what of the stand-in says how many rows are in one answer; None: its lists have no pages
+    page_size = None
+
+    def test_every_list_is_read_to_its_last_page(self, cloud, subject):
+        if self.page_size is None:
+            pytest.skip("its lists have no pages")
+        setattr(cloud, self.page_size, 1)
+
+        async def scenario():
+            made = [await rented(subject, subject.fresh()) for _ in range(3)]
+            listed = await subject.fresh().list_tagged()
+            assert sorted(one.id for one in listed) == sorted(one.id for one in made)
+            left = await subject.fresh().leftovers(subject.memos)
+            assert sorted(one.id for one in left) == sorted(
+                map(self.leftover_id, cloud.left_over())
+            )
+
+        asyncio.run(scenario())
+
+    def leftover_id(self, own):
+        """A leftover's id as the driver gives it, of the one that the stand-in knows."""
+        return own
+
+    # -- odd answers ----------------------------------------------------------------------------
+
+    #: of so many odd answers one is tried, where each takes its time
+    one_odd_of = 1
+
+    def test_no_odd_answer_breaks_out_or_hides_what_is_ours(self, monkeypatch):
+        """Each part of each answer is dropped or replaced: nothing but our errors comes out, no
+        instance counts as gone, and nothing of ours disappears from a list."""
+        with self.cloud_class(boxes=False) as cloud:
+            subject = self.subject_of(cloud)
+            made = asyncio.run(rented(subject, subject.fresh()))
+            monkeypatch.setattr("towline.providers.http.Api._ask", straight(cloud))
+            for asked_for in (
+                lambda provider: provider.get(made.id),
+                lambda provider: provider.list_tagged(),
+                lambda provider: provider.leftovers(subject.memos),
+            ):
+                asyncio.run(self.try_odd_answers(cloud, subject, made.tag, asked_for))
+
+    async def try_odd_answers(self, cloud, subject, tag, asked_for):
+        answers = {}
+
+        def keep(name, answer):
+            answers.setdefault(name, answer)
+            return answer
+
+        cloud.distort = keep
+        usual = await asked_for(subject.fresh())
+        cases = [
+            (name, answer, *case)
+            for name, answer in answers.items()
+            for case in mutations(answer[1])
+        ]
+        for name, answer, path, odd, changed in cases[:: self.one_odd_of]:
+            cloud.distort = swapped(name, (answer[0], changed, answer[2]))
+            case = f"{name} with {odd!r} at {path}"
+            try:
+                found = await asked_for(subject.fresh())
+            except errors.TowlineError:
+                continue
+            except Exception as error:
+                raise AssertionError(case) from error
+            # in these it names another, or says that there is none
+            plain = odd in (None, "odd", []) or (odd is DROPPED and isinstance(path[-1], int))
+            if plain and tag in str(at(answer[1], path)):
+                continue
+            assert found is not None, case
+            assert not isinstance(usual, list) or len(found) >= len(usual), case
 
     def test_check_finds_nothing_wrong(self, subject):
         findings = asyncio.run(subject.fresh().check())

@@ -9,7 +9,7 @@ import pytest
 from clouds import canopywave as fake
 
 from tests.contracts.cloud_suite import KEYS, CloudSuite
-from tests.contracts.provider_suite import fresh_tag, gone, key_pair, rented
+from tests.contracts.provider_suite import Notes, fresh_tag, gone, key_pair, rented
 from towline import errors
 from towline.core.instance import InstanceId, InstanceStatus, Order
 from towline.core.task import Resources
@@ -30,7 +30,8 @@ class Base(CloudSuite):
 
 
 class TestContract(Base):
-    pass
+    dispensable = ("instance_types",)
+    get_call = "list_instances"  # one instance is asked for only when the list lacks it
 
 
 @pytest.fixture
@@ -630,6 +631,55 @@ class TestCheck:
         cloud.regions = listed
         found = finding(fresh(**setting), "regions")
         assert ("providers.canopywave.region" in (found.fix or "")) is fix
+
+    @pytest.mark.parametrize("kind", ["403", "500", "garbage", "null", "no such page"])
+    def test_regions_that_can_not_be_asked_for_hide_nothing_where_one_is_set(
+        self, cloud, fresh, kind
+    ):
+        """No page of the vendor's names the call: it decides over no clean-up."""
+
+        async def scenario():
+            provider, tag = fresh(region="KEF-2"), fresh_tag()
+            await provider.create((await provider.offers(ANY))[0], order(tag))
+            cloud.fail("list_regions", kind, 8)
+            provider = fresh(region="KEF-2")
+            assert [one.tag for one in await provider.leftovers({})] == [tag]
+            assert await provider.get(InstanceId("unknown")) is None
+
+        asyncio.run(scenario())
+
+    def test_a_region_of_a_memo_is_looked_into_whatever_is_set(self, cloud, fresh):
+        async def scenario():
+            elsewhere, tag = fresh(region="KEF-3"), fresh_tag()
+            await elsewhere.create((await elsewhere.offers(ANY))[0], order(tag))
+            cloud.has_regions = False
+            notes = Notes()
+            notes.write({"KEF-3": {}})
+            found = await fresh(region="KEF-2").leftovers({tag: notes})
+            assert [one.id for one in found] == [f"KEF-3/{tag}"]
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize(
+        "said", ["project not found", "no such region", "Region KEF-2 not found"]
+    )
+    def test_a_404_of_project_or_region_says_nothing_of_an_instance(
+        self, cloud, fresh, monkeypatch, said
+    ):
+        def refuse(*_args, **_more):
+            raise cloud.refuse(404, said)
+
+        async def scenario():
+            provider = fresh(region="KEF-2")
+            made = await provider.create((await provider.offers(ANY))[0], order())
+            monkeypatch.setattr(cloud, "terminate", refuse)
+            monkeypatch.setattr(cloud, "get_instance", refuse)
+            with pytest.raises(errors.ProviderError):
+                await provider.terminate(made.id)
+            with pytest.raises(errors.ProviderError):
+                await provider.get(InstanceId("unknown"))
+
+        asyncio.run(scenario())
 
     def test_regions_that_the_api_does_not_tell(self, cloud, fresh):
         cloud.has_regions = False

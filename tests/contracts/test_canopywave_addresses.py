@@ -15,6 +15,7 @@ from tests.contracts.test_canopywave import Base
 from towline import errors
 from towline.core.instance import InstanceId, InstanceStatus, Leftover, Order
 from towline.core.task import Resources
+from towline.providers import canopywave_notes
 
 
 class Killed(BaseException):
@@ -79,11 +80,14 @@ class World:
         provider = self.fresh()
         for one in instances:
             await gone(provider, one.id)
-        for one in await provider.leftovers(memos):
-            assert one.tag in memos
-            await provider.remove(one)
-            await provider.remove(one)
-        assert await provider.leftovers(memos) == []
+        until = time.monotonic() + 5
+        while left := await provider.leftovers(memos):
+            assert time.monotonic() < until, left
+            for one in left:
+                assert one.tag in memos
+                await provider.remove(one)
+                await provider.remove(one)
+            await asyncio.sleep(0.02)
         self.nothing_is_left()
 
     def nothing_is_left(self):
@@ -271,9 +275,11 @@ class TestMoments:
             made = await world.instance(tag=tag)
             with pytest.raises(errors.ProviderUnavailable):
                 await world.fresh().attach_address(made, memo)
-            cloud.ips.pop(cloud.our_ips()[0])
+            (before,) = cloud.our_ips()
+            cloud.ips.pop(before)
             await world.addressed(made, memo)
-            assert memo.read() == {"KEF-2": {"allocated": cloud.our_ips(), "reused": []}}
+            # it may be a list of yesterday: what we made is ours until its release is proven
+            assert memo.read()["KEF-2"]["allocated"] == [before, *cloud.our_ips()]
             await world.ended([made], {tag: memo})
 
         asyncio.run(scenario())
@@ -299,6 +305,101 @@ class TestMoments:
             second = await world.addressed(await world.instance(tag=tag, region="KEF-3"), memo)
             assert {cloud.ips[one]["region"] for one in cloud.our_ips()} == {"KEF-2", "KEF-3"}
             await world.ended([second], {tag: memo})
+
+        asyncio.run(scenario())
+
+
+class TestMemory:
+    """Promise 2: what was made is never forgotten before its release is proven."""
+
+    def test_one_404_and_one_list_without_it_make_no_second_address(self, cloud):
+        world = World(cloud, settle_s=1.0)
+        cloud.fail("associate_ip", "404")
+        cloud.fail("list_ips", "empty", 3)
+        tag, memo = fresh_tag(), Disk()
+
+        async def scenario():
+            made = await world.addressed(await world.instance(tag=tag), memo)
+            assert (cloud.asked("allocate_ip"), len(cloud.our_ips())) == (1, 1)
+            await world.ended([made], {tag: memo})
+
+        asyncio.run(scenario())
+
+    def test_an_address_that_no_list_shows_is_released_all_the_same(self, cloud, world):
+        tag, memo = fresh_tag(), Disk()
+
+        async def scenario():
+            made = await world.addressed(await world.instance(tag=tag), memo)
+            provider = world.fresh()
+            await gone(provider, made.id)
+            cloud.fail("list_ips", "empty", 2)
+            (address,) = [
+                one for one in await provider.leftovers({tag: memo}) if one.kind == "address"
+            ]
+            await provider.remove(address)
+            assert cloud.our_ips() == []
+            await world.ended([], {tag: memo})
+            assert memo.read()["KEF-2"]["allocated"] == []
+
+        asyncio.run(scenario())
+
+    def test_a_sweep_proves_a_release_and_writes_nothing(self, cloud, world):
+        tag, memo = fresh_tag(), Disk()
+
+        class ReadOnly(Disk):
+            def write(self, value):
+                raise errors.InvalidTransition("a sweep writes")
+
+        async def scenario():
+            made = await world.addressed(await world.instance(tag=tag), memo)
+            swept = ReadOnly()
+            swept.text = memo.text
+            await world.ended([made], {tag: swept})
+
+        asyncio.run(scenario())
+
+    def test_a_refused_association_is_asked_for_again(self, cloud, world):
+        cloud.fail("associate_ip", "400")
+        tag, memo = fresh_tag(), Disk()
+
+        async def scenario():
+            made = await world.instance(tag=tag)
+            with pytest.raises(errors.ProviderUnavailable):
+                await world.fresh().attach_address(made, memo)
+            made = await world.addressed(made, memo)
+            await world.ended([made], {tag: memo})
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize("when", ["beside ours", "much later"])
+    def test_an_address_that_somebody_else_may_have_made_is_shown_and_left_alone(
+        self, cloud, world, when, monkeypatch
+    ):
+        cloud.fail("allocate_ip", "reset_after" if when == "beside ours" else "reset")
+        tag, memo = fresh_tag(), Disk()
+
+        async def scenario():
+            made = await world.instance(tag=tag)
+            with pytest.raises(errors.ProviderUnavailable):
+                await world.fresh().attach_address(made, memo)
+            if when == "much later":
+                monkeypatch.setattr(canopywave_notes, "SETTLE_S", -1.0)
+            theirs = cloud.place_ip()
+            await gone(world.fresh(), made.id)
+            provider = world.fresh()
+            shown = [one for one in await provider.leftovers({tag: memo}) if one.kind == "address"]
+            assert f"KEF-2/{theirs}" in [one.id for one in shown]
+            for one in shown:
+                with pytest.raises(errors.ProviderError, match="answer was lost"):
+                    await provider.remove(one)
+            assert cloud.asked("release_ip") == 0
+            del cloud.ips[theirs]  # somebody has seen to it
+            if when == "beside ours":
+                await world.ended([], {tag: memo})
+                return
+            assert [one.kind for one in await provider.leftovers({tag: memo})] == ["key"]
+            cloud.place_ip()  # comes when nothing is open any more
+            assert [one.kind for one in await provider.leftovers({tag: memo})] == ["key"]
 
         asyncio.run(scenario())
 
@@ -413,16 +514,28 @@ class TestOtherRuns:
 
         asyncio.run(scenario())
 
-    @pytest.mark.parametrize("takes_over", [False, True])
-    def test_two_lost_answers_at_once_are_told_apart(self, cloud, world, takes_over):
-        cloud.takes_over = takes_over
+    def test_of_two_lost_answers_neither_is_guessed_and_both_are_released(self, cloud, world):
+        """Promise 2: alone a run can't tell them from somebody else's; together they can."""
         cloud.fail("allocate_ip", "reset_after", 2)
         memos = {fresh_tag(): Disk() for _ in range(2)}
 
         async def scenario():
             made = [await world.instance(tag=tag) for tag in memos]
             await asyncio.gather(*map(world.addressed, made, memos.values()))
-            assert cloud.asked("allocate_ip") == len(cloud.our_ips()) == 2
+            lost = cloud.our_ips()[:2]
+            assert [cloud.ips[one]["machine"] for one in lost] == [None, None]
+            for tag, memo in memos.items():
+                provider = world.fresh()
+                unclear = [
+                    one
+                    for one in await provider.leftovers({tag: memo})
+                    if one.id.removeprefix("KEF-2/") in lost
+                ]
+                assert len(unclear) == 2
+                for one in unclear:
+                    with pytest.raises(errors.ProviderError, match="answer was lost"):
+                        await provider.remove(one)
+            assert cloud.asked("release_ip") == 0
             await world.ended(made, memos)
 
         asyncio.run(scenario())
@@ -431,7 +544,8 @@ class TestOtherRuns:
     def test_a_guess_that_another_run_takes_over_is_taken_back(self, cloud, world, again):
         """Both guess the same; the second to associate gets it, after the first was confirmed."""
         cloud.takes_over = True
-        cloud.fail("allocate_ip", "reset_after", 2)
+        cloud.fail("allocate_ip", "reset_after")
+        cloud.fail("allocate_ip", "reset")
         memos = {fresh_tag(): Disk() for _ in range(2)}
         (mine, memo), (other, note) = memos.items()
 
@@ -447,8 +561,8 @@ class TestOtherRuns:
             assert note.read()["KEF-2"].get("guess", taken) == taken
             if again:
                 one = await world.addressed(one, memo)
-                assert memo.read()["KEF-2"]["guess"] != taken
-            assert cloud.asked("allocate_ip") == len(cloud.our_ips()) == 2
+                assert memo.read()["KEF-2"].get("guess") is None
+            assert len(cloud.our_ips()) == 1 + again
             await world.fresh().attach_address(two, note)
             await world.ended([one, two], memos)
 
@@ -470,7 +584,7 @@ class TestOtherRuns:
                     for pair in zip(made, memos.values(), strict=True)
                 )
             )
-            assert len({one.address.host for one in found}) == len(cloud.our_ips()) == 5
+            assert len({one.address.host for one in found}) == 5 <= len(cloud.our_ips())
             await world.ended(made, memos)
 
         asyncio.run(scenario())

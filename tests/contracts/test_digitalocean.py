@@ -18,6 +18,7 @@ from towline.providers.digitalocean import DigitalOcean
 class TestDigitalOcean(CloudSuite):
     cloud_class = fake.DigitalOcean
     provider_name = "digitalocean"
+    page_size = "largest_page"
     own_things = 1  # the account's tag
     keys = {"api_key": fake.KEY}  # noqa: RUF012
     expect = {  # noqa: RUF012
@@ -159,6 +160,34 @@ class TestDigitalOcean(CloudSuite):
                 InstanceStatus.DEAD,
                 "digitalocean says a failed creation",
             )
+
+        asyncio.run(scenario())
+
+    def test_an_address_without_a_number_is_none_yet(self, cloud, subject):
+        def distort(name, answer):
+            if name != "get_instance":
+                return answer
+            droplet = answer[1]["droplet"]
+            v4 = [{"type": "private", "ip_address": "10.0.0.2"}, {"type": "public"}]
+            return answer[0], {"droplet": {**droplet, "networks": {"v4": v4}}}, answer[2]
+
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            cloud.distort = distort
+            assert (await provider.get(made.id)).address is None
+
+        asyncio.run(scenario())
+
+    def test_actions_that_are_not_there_say_nothing_of_the_droplet(self, cloud, subject):
+        async def scenario():
+            provider = subject.fresh()
+            offer = (await provider.offers(self.need))[0]
+            cloud.boot_s = 60
+            made = await provider.create(offer, subject.order(fresh_tag()))
+            cloud.fail("droplet_actions", "404")
+            cloud.failure = lambda _status: {"id": "not_found", "message": "not found"}
+            assert (await provider.get(made.id)).status is InstanceStatus.BUILDING
 
         asyncio.run(scenario())
 

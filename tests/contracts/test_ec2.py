@@ -36,8 +36,10 @@ def _no_account_of_the_user(monkeypatch, tmp_path):
 class TestEc2(CloudSuite):
     cloud_class = fake.Ec2
     quick_s = 2.0  # moto takes its time
+    one_odd_of = 29
     spoilt_rows = 1  # its answers are boto's, whose rows have their kinds
     provider_name = "ec2"
+    page_size = "page"
     keys = {"access_key_id": fake.KEY_ID, "secret_access_key": fake.SECRET}  # noqa: RUF012
     settings = {"region": fake.REGION}  # noqa: RUF012
     expect = {  # noqa: RUF012
@@ -57,6 +59,9 @@ class TestEc2(CloudSuite):
             (500, "InsufficientInstanceCapacity", errors.NoCapacity),
             (500, "InsufficientHostCapacity", errors.NoCapacity),
             (400, "InsufficientFreeAddressesInSubnet", errors.NoCapacity),
+            (500, "InsufficientReservedInstanceCapacity", errors.NoCapacity),
+            (500, "InsufficientCapacity", errors.NoCapacity),
+            (400, "ReservationCapacityExceeded", errors.NoCapacity),
             (400, "UnfulfillableCapacity", errors.NoCapacity),
             (400, "SpotMaxPriceTooLow", errors.NoCapacity),
             (400, "Unsupported", errors.NoCapacity),
@@ -92,6 +97,66 @@ class TestEc2(CloudSuite):
         cloud.sold_out |= {("p5.4xlarge", "us-east-1a"), ("p5.4xlarge", "us-east-1b")}
         made = asyncio.run(rented(subject, subject.fresh()))
         assert cloud.zone_of(made.id) == "us-east-1c"
+
+    def test_a_reservation_that_is_used_up_leaves_it_to_the_next_zone(
+        self, cloud, subject, monkeypatch
+    ):
+        def full(form):
+            if cloud._zone(form) == "us-east-1a":
+                raise fake._refuse(400, "ReservationCapacityExceeded", "The reservation is full.")
+
+        monkeypatch.setattr(cloud, "_require_room", full)
+        made = asyncio.run(rented(subject, subject.fresh()))
+        assert cloud.zone_of(made.id) == "us-east-1b"
+
+    @pytest.mark.parametrize(
+        ("code", "said"),
+        [
+            ("Client.VolumeLimitExceeded", "Volume limit exceeded"),
+            ("Server.InternalError", "Internal error on launch"),
+            ("Server.SpotInstanceTermination", "Spot instance termination"),
+        ],
+    )
+    def test_why_aws_itself_ended_an_instance_is_said(self, cloud, subject, code, said):
+        """Promise 5; and promise 2: once somebody has ended it, it is gone."""
+
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            cloud.take_away(cloud.machines[made.id], code, f"{code}: {said}")
+            found = await provider.get(made.id)
+            assert found.status is InstanceStatus.DEAD
+            assert found.detail == f"ec2 says terminated {code}: {said}"
+            assert await provider.list_tagged() == []
+            await provider.terminate(made.id)
+            assert await provider.get(made.id) is None
+
+        asyncio.run(scenario())
+
+    def test_an_instance_that_ended_itself_is_gone(self, cloud, subject):
+        async def scenario():
+            made = await rented(subject, subject.fresh())
+            code = "Client.InstanceInitiatedShutdown"
+            cloud.take_away(cloud.machines[made.id], code, f"{code}: Instance initiated shutdown")
+            assert await subject.fresh().get(made.id) is None
+
+        asyncio.run(scenario())
+
+    def test_an_empty_answer_is_no_knowledge_of_an_instance(self, cloud, subject):
+        """Neither that it is known, after create, nor that it is gone."""
+
+        async def scenario():
+            provider = subject.fresh()
+            offer = (await provider.offers(H100))[0]
+            cloud.fail("list_instances", "empty")
+            before = cloud.asked("list_instances")
+            made = await provider.create(offer, subject.order(fresh_tag()))
+            assert cloud.asked("list_instances") == before + 2
+            cloud.fail("list_instances", "empty")
+            with pytest.raises(errors.ProviderUnavailable):
+                await provider.get(made.id)
+
+        asyncio.run(scenario())
 
     def test_no_zone_with_capacity_is_no_capacity(self, cloud, subject):
         cloud.sold_out |= {("p5.4xlarge", f"us-east-1{letter}") for letter in "abcdef"}

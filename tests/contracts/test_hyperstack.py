@@ -19,6 +19,7 @@ from towline.ssh.client import SshDialer
 class TestHyperstack(CloudSuite):
     cloud_class = fake.Hyperstack
     provider_name = "hyperstack"
+    page_size = "page_limit"
     keys = {"api_key": fake.KEY}  # noqa: RUF012
     expect = {  # noqa: RUF012
         "host_key_grade": "A",

@@ -16,7 +16,7 @@ from towline.core.instance import InstanceStatus, Leftover
 from towline.core.task import Resources
 from towline.providers import make
 from towline.providers.openstack_catalog import gpu_of
-from towline.providers.openstack_reading import refused, versioned
+from towline.providers.openstack_reading import Lacking, refused, versioned
 from towline.ssh.client import SshDialer
 
 
@@ -32,7 +32,9 @@ def _no_cloud_of_the_user(monkeypatch, tmp_path):
 class TestOpenStack(CloudSuite):
     cloud_class = fake.OpenStack
     provider_name = "openstack"
+    page_size = "page_limit"
     own_things = 1  # its address
+    one_odd_of = 7
     keys = {  # noqa: RUF012
         "application_credential_id": fake.CREDENTIAL,
         "application_credential_secret": fake.SECRET,
@@ -182,7 +184,7 @@ class TestOpenStack(CloudSuite):
 
     def test_a_region_that_is_not_there_is_said(self, cloud):
         subject = self.subject_of(cloud, region="Mars")
-        with pytest.raises(errors.NotFound, match="in region Mars") as raised:
+        with pytest.raises(Lacking, match="in region Mars") as raised:
             asyncio.run(subject.fresh().list_tagged())
         assert "region" in raised.value.hint
 
@@ -192,6 +194,80 @@ class TestOpenStack(CloudSuite):
         error = errors.ProviderReplyError if kind == "garbage" else errors.ProviderUnavailable
         with pytest.raises(error):
             asyncio.run(self.quick(cloud).get("beb9b4c0-0ed8-469e-9ad7-4444c23e7fa6"))
+
+    @pytest.mark.parametrize("status", [400, 401, 403, 404])
+    def test_a_login_that_is_refused_is_an_authentication_error(self, cloud, subject, status):
+        """Keystone answers 404 for an application credential that it does not know: nothing is
+        gone for that, and nothing was ended."""
+
+        async def scenario():
+            made = await rented(subject, subject.fresh())
+
+            def unknown(_request):
+                said = {"code": status, "message": "Could not find it.", "title": "Not Found"}
+                raise fake.Refuse(status, {"error": said})
+
+            cloud.log_in = unknown
+            for ask in (
+                subject.fresh().get(made.id),
+                subject.fresh().terminate(made.id),
+                subject.fresh().list_tagged(),
+                subject.fresh().leftovers({}),
+            ):
+                with pytest.raises(errors.ProviderAuthError):
+                    await ask
+            assert [one.id for one in cloud.alive()] == [made.id]
+
+        asyncio.run(scenario())
+
+    def test_a_token_that_can_not_be_renewed_says_nothing_of_an_instance(self, cloud, subject):
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            cloud.tokens.clear()
+
+            def unknown(_request):
+                raise fake.Refuse(404, {"error": {"code": 404, "message": "x", "title": "y"}})
+
+            cloud.log_in = unknown
+            with pytest.raises(errors.ProviderAuthError):
+                await provider.get(made.id)
+            with pytest.raises(errors.ProviderAuthError):
+                await provider.terminate(made.id)
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize("service", ["compute", "network"])
+    def test_a_service_that_the_catalog_lacks_says_nothing_of_what_is_in_it(
+        self, cloud, subject, service
+    ):
+        async def scenario():
+            made = await rented(subject, subject.fresh())
+            cloud.missing_services.add(service)
+            address = Leftover(provider="openstack", kind="address", id="x", tag=made.tag)
+            with pytest.raises(Lacking):
+                await subject.fresh().list_tagged()
+            with pytest.raises(Lacking):
+                await subject.fresh().leftovers({})
+            with pytest.raises(Lacking):
+                if service == "compute":
+                    await subject.fresh().terminate(made.id)
+                else:
+                    await subject.fresh().remove(address)
+
+        asyncio.run(scenario())
+
+    def test_a_list_whose_pages_have_no_end_is_an_error(self, cloud, subject):
+        def distort(name, answer):
+            status, body, headers = answer
+            if name != "list_instances":
+                return answer
+            link = {"rel": "next", "href": "http://x/servers/detail?marker=z"}
+            return status, {**body, "servers_links": [link]}, headers
+
+        cloud.distort = distort
+        with pytest.raises(errors.ProviderError):
+            asyncio.run(subject.fresh().list_tagged())
 
     def test_a_login_without_a_token_can_not_be_read(self, cloud, subject, monkeypatch):
         answer = fake.Reply(201, {"token": {}})

@@ -23,6 +23,7 @@ from towline.providers.account import Account
 class TestVast(CloudSuite):
     cloud_class = fake.Vast
     provider_name = "vast"
+    page_size = "page"
     keys = {"api_key": fake.KEY}  # noqa: RUF012
     expect = {  # noqa: RUF012
         "host_key_grade": "B", "user_data": False, "tags": True, "containers": True, "spot": True,
@@ -186,7 +187,7 @@ class TestVast(CloudSuite):
 
     # -- what is there, and what is gone --------------------------------------------------------
 
-    @pytest.mark.parametrize("word", ["exited", "unknown", "offline", "stopped"])
+    @pytest.mark.parametrize("word", ["exited", "frozen", "stopped"])
     def test_what_never_runs_again_is_dead_and_still_there(self, cloud, subject, word):
         async def scenario():
             provider = subject.fresh()
@@ -196,6 +197,34 @@ class TestVast(CloudSuite):
             found = await provider.get(made.id)
             assert (found.status, found.address) == (InstanceStatus.DEAD, None)
             assert found.detail == f"vast says {word}: host down"
+
+        asyncio.run(scenario())
+
+    def test_a_frozen_one_is_dead_by_its_own_word(self, cloud, subject, monkeypatch):
+        """It is paused, bills as if it ran, and comes back only when its owner says so."""
+
+        def frozen(name, answer):
+            row = {**answer[1]["instances"], "actual_status": "frozen", "intended_status": "frozen"}
+            return answer[0], {"instances": row}, answer[2]
+
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            cloud.distort = frozen
+            found = await provider.get(made.id)
+            assert (found.status, found.address) == (InstanceStatus.DEAD, None)
+
+        asyncio.run(scenario())
+
+    @pytest.mark.parametrize("word", ["unknown", "offline", "loading", "rebooting", "new-word"])
+    def test_what_may_come_back_is_neither_dead_nor_active(self, cloud, subject, word):
+        """Of a host that is not heard of nothing may be concluded: its training may go on."""
+
+        async def scenario():
+            provider = subject.fresh()
+            made = await rented(subject, provider)
+            cloud.machines[made.id].status = word
+            assert (await provider.get(made.id)).status is InstanceStatus.BUILDING
 
         asyncio.run(scenario())
 

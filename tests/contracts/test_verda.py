@@ -18,6 +18,7 @@ SPOT = Resources(gpu="H100:1", spot=True)
 class TestVerda(CloudSuite):
     cloud_class = fake.Verda
     provider_name = "verda"
+    page_size = "page_limit"
     own_things = 1  # its volume
     keys = {"client_id": fake.CLIENT, "client_secret": fake.SECRET}  # noqa: RUF012
     expect = {  # noqa: RUF012
@@ -36,6 +37,25 @@ class TestVerda(CloudSuite):
 
         asyncio.run(scenario())
         assert cloud.asked("sign_in") == 1
+
+    @pytest.mark.parametrize("status", [400, 403, 404])
+    def test_a_login_that_is_refused_is_an_authentication_error(self, cloud, subject, status):
+        """Whoever is not known at the door knows of no instance: nothing is gone for that."""
+
+        async def scenario():
+            made = await rented(subject, subject.fresh())
+
+            def unknown(_request):
+                raise fake._refuse(status, "not_found", "Invalid client id")
+
+            cloud.sign_in = unknown
+            with pytest.raises(errors.ProviderAuthError):
+                await subject.fresh().get(made.id)
+            with pytest.raises(errors.ProviderAuthError):
+                await subject.fresh().terminate(made.id)
+            assert [one.id for one in cloud.alive()] == [made.id]
+
+        asyncio.run(scenario())
 
     def test_a_token_is_renewed_before_it_is_over(self, cloud, subject):
         cloud.token_life_s = 1

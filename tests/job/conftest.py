@@ -1,5 +1,6 @@
 """A project and a home for one main job on the local provider, run by the command line."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -85,5 +86,6 @@ def job():
     made = Job(root)
     yield made
     for process in made.processes(("HOME", "TOWLINE_HOME")):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it ended with another
+            process.kill()
     shutil.rmtree(root, ignore_errors=True)

@@ -1,5 +1,9 @@
 """Machines for the tests of the program on the instance."""
 
+import os
+import shutil
+import subprocess
+
 import pytest
 
 from tests.onboard.machine import RUNNING, Machine, old_python
@@ -37,3 +41,23 @@ def machine(machines, python):
 def here(machines):
     """One machine under the running interpreter."""
     return machines()
+
+
+@pytest.fixture
+def small_disk():
+    """Puts a run's folder on a small file system of its own; only root may."""
+    made = []
+
+    def put(machine, options="size=2m"):
+        kept = machine.home / "kept"
+        shutil.move(machine.control, kept)
+        argv = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(machine.root)]
+        if os.geteuid() != 0 or subprocess.run(argv, check=False, capture_output=True).returncode:
+            pytest.skip("this user may not mount a small disk")
+        made.append(machine)
+        shutil.move(kept, machine.control)
+
+    yield put
+    for machine in made:
+        machine.end_processes()
+        subprocess.run(["umount", "-l", machine.root], check=True)

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import psutil
+import pytest
 
 from towline.bundle import onboard_pyz
 from towline.core.instance import run_id_from
@@ -214,13 +215,20 @@ class Machine:
                     found.append(process)
         return found
 
-    def close(self):
-        """End what is left, however often it forks; then remove the home."""
+    def end_processes(self):
+        """End what is left, however often it forks."""
         while left := self.processes():
             for process in left:
                 with contextlib.suppress(psutil.Error):
                     process.kill()
             time.sleep(0.01)
+
+    def close(self):
+        """End what is left; then remove the home."""
+        self.end_processes()
+        for place in ("/dev/shm", f"/run/user/{os.getuid()}", tempfile.gettempdir()):
+            for left in Path(place).glob(f"towline-*-{self.run}-*"):
+                left.unlink()
         for folder, names, _files in os.walk(self.home):
             for name in names:
                 path = Path(folder) / name
@@ -256,3 +264,42 @@ def together(calls):
 def kill(pid, signum=signal.SIGKILL):
     with contextlib.suppress(ProcessLookupError):
         os.kill(pid, signum)
+
+
+def unprivileged():
+    """How to run as a user whom read-only folders bind: as we are, or as nobody."""
+    return {} if os.geteuid() else {"user": 65534, "group": 65534, "extra_groups": []}
+
+
+def system_python():
+    """An interpreter that the unprivileged user may run."""
+    for path in (sys.executable, shutil.which("python3", path=os.defpath), "/usr/bin/python3"):
+        try:
+            done = subprocess.run([path, "-c", ""], check=False, stderr=-3, **unprivileged())
+        except (OSError, TypeError):
+            continue
+        if done.returncode == 0:
+            return path
+    return pytest.skip("no interpreter that an unprivileged user may run")
+
+
+def give_away(machine):
+    """Make the unprivileged user the owner of all."""
+    for folder, names, files in os.walk(machine.home):
+        for path in [folder, *(os.path.join(folder, name) for name in names + files)]:
+            if os.geteuid() == 0:
+                os.chown(path, 65534, -1, follow_symlinks=False)
+
+
+def with_root(machines):
+    """A machine of an unprivileged user's, and the words by which a command of its becomes root's."""
+    setpriv = shutil.which("setpriv")
+    if os.geteuid() != 0 or setpriv is None:
+        pytest.skip("only root can let a command of another user's become root's, by setpriv")
+    machine = machines(system_python())
+    give_away(machine)
+    rooted = machine.home / "rooted"
+    shutil.copy(setpriv, rooted)
+    rooted.chmod(0o4755)
+    machine.as_user = unprivileged()
+    return machine, f"{rooted} --reuid=0 --clear-groups"

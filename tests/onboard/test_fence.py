@@ -21,6 +21,7 @@ LOOKING = {
     "read",
     "examine",
     "preflight",
+    "rearm",
     "digest",
     "send",
 }

@@ -1,12 +1,15 @@
 """Promise 2 on the instance itself: when nobody comes back, it ends."""
 
+import os
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 import psutil
 import pytest
 
-from tests.onboard.machine import Machine, wait_for
+from tests.onboard.machine import Machine, wait_for, with_root
+from towline.onboard import guard
 
 
 def guards(machine):
@@ -15,21 +18,33 @@ def guards(machine):
     for process in machine.processes():
         try:
             mine = process.environ().get("TOWLINE_RUN_ID") == machine.run
-            if mine and "guard" in process.cmdline():
+            if mine and process.cmdline()[-1:] in (["guard"], ["rearm"]):
                 found.append(process.pid)
         except psutil.Error:
             continue
     return found
 
 
-def arm(machine, **orders):
-    end_argv = ["touch", str(machine.root / "instance-ended")]
-    request = {"lifetime_s": None, "grace_s": 3600.0, "end_argv": end_argv, **orders}
-    assert machine.ask("guard", **request) == {"armed": True}
+def arm(machine, *, end_argv=(), epoch=1, reboot=False, age=None, **limits):
+    """Arm it with some limits; its age is that of the machine's first arming."""
+    touch = ["touch", str(machine.home / "instance-ended")]
+    said = machine.ask(
+        "guard",
+        epoch=epoch,
+        end_argv=touch if end_argv == () else end_argv,
+        reboot=reboot,
+        age={"known_s": 0.0, "wall_s": 0.0, "boot_s": 0.0, "own_boot": False, **(age or {})},
+        limits={
+            "training_s": None, "why": "the limit", "lifetime_s": None, "grace_s": 3600.0,
+            "stop_grace_s": 20.0, **limits,
+        },
+    )  # fmt: skip
+    assert said["armed"]
+    return said
 
 
 def ended(machine):
-    return (machine.root / "instance-ended").exists()
+    return (machine.home / "instance-ended").exists()
 
 
 def silent(machine):
@@ -49,7 +64,7 @@ def training(machine):
 
 def time_is_up(machine):
     machine.start("echo up; sleep 30")
-    arm(machine, lifetime_s=0.5)
+    arm(machine, training_s=0.5, lifetime_s=2.0)
     log, state = machine.follow()
     wait_for(lambda: ended(machine))
     return log, state
@@ -57,7 +72,7 @@ def time_is_up(machine):
 
 def no_way_to_end_itself(machine):
     machine.start("sleep 30")
-    arm(machine, lifetime_s=0.5, end_argv=None)
+    arm(machine, training_s=0.5, lifetime_s=1.5, end_argv=None)
     state = machine.to_the_end()
     wait_for(lambda: not guards(machine))
     return state
@@ -102,7 +117,7 @@ def installing(machine):
 def released(machine):
     arm(machine)
     pids = guards(machine)
-    (machine.control / "guard.json").unlink()
+    guard.dismiss(str(machine.control))  # as `leave` does first of all, where it can kill nobody
     wait_for(lambda: not guards(machine))
     return pids
 
@@ -117,8 +132,67 @@ def killed(machine):
     return machine.state()["guard"]
 
 
+def robbed(machine):
+    """Its folder is taken away, and not by `leave`: no proof that the run is over."""
+    arm(machine, grace_s=1.5)
+    shutil.rmtree(machine.root)
+    wait_for(lambda: ended(machine))
+
+
+def misled(machine):
+    """Its orders turn to garbage."""
+    arm(machine, grace_s=1.5)
+    (machine.control / "guard.json").write_text('{"grace_s": 36')
+    wait_for(lambda: ended(machine))
+
+
+def refused(machine):
+    """The end command fails the first time."""
+    tried = machine.home / "tried"
+    script = f"test -e {tried} && touch {machine.home}/instance-ended; touch {tried}; exit 1"
+    arm(machine, grace_s=0.3, end_argv=["sh", "-c", script])
+    wait_for(lambda: ended(machine))
+
+
+def asked_to_end(machine):
+    """A training that was asked to end, and can't be ended, is no company for ever."""
+    machine.start("trap '' TERM; while :; do sleep 0.05; done")
+    (machine.control / "halted.json").write_text('{"age_s": -100}')
+    arm(machine, grace_s=0.3, stop_grace_s=1.0)
+    wait_for(lambda: ended(machine))
+    return machine.state()["phase"]
+
+
+def older_than_thought(machine):
+    """The limits count from the create; what the driver measured before the arming is in."""
+    arm(machine, lifetime_s=100.0, age={"known_s": 99.0})
+    wait_for(lambda: ended(machine))
+    return machine.marker("age")["age_s"]
+
+
+def armed_by_another(machine):
+    """A later driver's idea of the age has no weight against the instance's own."""
+    arm(machine, lifetime_s=100.0, age={"known_s": 10.0})
+    said = arm(machine, lifetime_s=100.0, age={"known_s": None, "wall_s": 3600.0}, epoch=2)
+    return said["age_s"]
+
+
+def after_a_reboot(machine):
+    arm(machine, grace_s=0.3, end_argv=["touch", "instance-ended"])
+    for pid in guards(machine):
+        psutil.Process(pid).kill()
+    wait_for(lambda: not guards(machine))
+    arm(machine, epoch=2)
+    for pid in guards(machine):
+        psutil.Process(pid).kill()
+    wait_for(lambda: not guards(machine))
+    said = machine.ask("rearm")
+    return said, len(guards(machine)), machine.ask("rearm")
+
+
 CASES = (silent, training, time_is_up, no_way_to_end_itself, new_orders, stricter_orders, visited)
-CASES += (installing, released, killed)
+CASES += (installing, released, killed, robbed, misled, refused, asked_to_end)
+CASES += (older_than_thought, armed_by_another, after_a_reboot)
 
 
 @pytest.fixture(scope="module")
@@ -190,3 +264,69 @@ def test_a_guard_whose_run_was_released_goes_away(outcome):
 
 def test_a_guard_that_was_killed_is_armed_again(outcome):
     assert "nobody came" in outcome(killed)["reason"]
+
+
+def test_a_guard_whose_folder_was_taken_away_ends_the_instance_all_the_same(outcome):
+    outcome(robbed)
+
+
+def test_orders_that_cannot_be_read_any_more_stand_as_they_were(outcome):
+    outcome(misled)
+
+
+def test_an_end_command_that_failed_is_begun_again(outcome):
+    outcome(refused)
+
+
+def test_a_training_that_cannot_be_ended_keeps_no_instance(outcome):
+    assert outcome(asked_to_end) == "running"
+
+
+def test_the_time_before_the_arming_counts(outcome):
+    assert outcome(older_than_thought) > 99
+
+
+def test_the_age_is_the_instances_own_whatever_clock_the_next_driver_has(outcome):
+    assert 10 < outcome(armed_by_another) < 60
+
+
+def test_a_guard_is_started_again_by_its_old_orders(outcome):
+    said, count, again = outcome(after_a_reboot)
+    assert (said, count) == ({"armed": True, "started": True}, 1)
+    assert again["started"] is False
+
+
+# -- with faults that need root to be made ----------------------------------------------------------
+
+
+def test_on_a_full_disk_the_exit_code_is_kept_and_the_instance_ends(here, small_disk):
+    small_disk(here)
+    arm(here, grace_s=1.5)
+    fill = "cat /dev/zero > $TOWLINE_OUTPUT/big; printf x > $TOWLINE_OUTPUT/more; exit 7"
+    here.start(fill)
+    wait_for(lambda: here.state()["phase"] == "ended")
+    assert os.statvfs(here.root).f_bavail == 0
+    assert here.state()["exit"]["code"] == 7
+    wait_for(lambda: ended(here))
+    wait_for(lambda: "nobody came" in here.state()["guard"]["reason"])
+
+
+def test_a_new_driver_is_obeyed_on_a_full_disk(here, small_disk):
+    small_disk(here)
+    arm(here)
+    here.start("cat /dev/zero > $TOWLINE_OUTPUT/big; exit 0")
+    wait_for(lambda: here.state()["phase"] == "ended")
+    for epoch in (2, 3, 4):
+        arm(here, epoch=epoch)
+    arm(here, grace_s=0.3, epoch=5)
+    wait_for(lambda: ended(here))
+
+
+def test_a_process_that_the_guard_may_not_end_keeps_no_instance(machines):
+    """Root's under a user's run; like one that the kernel holds, it does not go."""
+    machine, rooted = with_root(machines)
+    arm(machine, training_s=0.5, stop_grace_s=0.3, lifetime_s=3.0)
+    machine.start(f"exec {rooted} sleep 60")
+    wait_for(lambda: ended(machine))
+    state = machine.state()
+    assert (state["phase"], state["guard"]["limit"]) == ("running", "the limit")

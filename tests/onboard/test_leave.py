@@ -3,14 +3,14 @@
 import os
 import shutil
 import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.onboard.machine import Refused, wait_for
+from tests.onboard.machine import Refused, give_away, system_python, unprivileged, wait_for
+from tests.onboard.test_guard import arm
 from towline.bundle import onboard_pyz
 
 
@@ -36,7 +36,7 @@ def test_leaving_ends_all_of_the_run_and_nothing_else(machine, bystander):
     other, stranger = bystander(machine)
     escaped = "setsid sleep 3055 & (setsid sh -c 'setsid sleep 3055 & sleep 3055' &)"
     machine.start(f"trap '' TERM; {escaped}; echo up; while :; do sleep 0.05; done")
-    machine.ask("guard", lifetime_s=None, grace_s=3600.0, end_argv=None)
+    arm(machine, end_argv=None)
     wait_for(lambda: machine.log() == b"up\n")
     ours = machine.processes(of_run=True)
     assert len(ours) >= 6
@@ -99,31 +99,6 @@ LOCKED = """
         for path in (deep, os.path.dirname(deep), os.path.dirname(os.path.dirname(deep))):
             os.chmod(path, mode)
 """
-
-
-def unprivileged():
-    """How to run as a user whom read-only folders bind: as we are, or as nobody."""
-    return {} if os.geteuid() else {"user": 65534, "group": 65534, "extra_groups": []}
-
-
-def system_python():
-    """An interpreter that the unprivileged user may run."""
-    for path in (sys.executable, shutil.which("python3", path=os.defpath), "/usr/bin/python3"):
-        try:
-            done = subprocess.run([path, "-c", ""], check=False, stderr=-3, **unprivileged())
-        except (OSError, TypeError):
-            continue
-        if done.returncode == 0:
-            return path
-    return pytest.skip("no interpreter that an unprivileged user may run")
-
-
-def give_away(machine):
-    """Make the unprivileged user the owner of all."""
-    for folder, names, files in os.walk(machine.home):
-        for path in [folder, *(os.path.join(folder, name) for name in names + files)]:
-            if os.geteuid() == 0:
-                os.chown(path, 65534, -1, follow_symlinks=False)
 
 
 def test_leaving_removes_folders_that_are_read_only(machines):

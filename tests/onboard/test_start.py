@@ -15,8 +15,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.onboard.machine import kill, together, wait_for
-from towline.onboard import start
+from tests.onboard.machine import kill, together, wait_for, with_root
+from towline.onboard import markers, start, wire
 
 #: leaves one line for each time it ran, then works a little
 ONCE = 'echo started >> "$TOWLINE_OUTPUT/starts"; echo hello; sleep {}; exit 4'
@@ -40,7 +40,8 @@ def test_a_training_is_started_and_its_end_told(machine):
 
 
 def test_before_the_start_there_is_none(machine):
-    assert machine.state() == {"phase": "none", "start": None, "exit": None, "guard": None}
+    nothing = dict.fromkeys(["start", "exit", "guard", "detached"])
+    assert machine.state() == {"phase": "none", **nothing}
 
 
 def test_the_start_returns_while_the_training_runs_and_nothing_holds_the_line(here):
@@ -348,3 +349,106 @@ def test_a_tmux_that_fails_changes_nothing(machines):
     said = machine.start("exit 6")
     assert said["window"] is None
     assert machine.to_the_end()["exit"]["code"] == 6
+
+
+def test_an_exit_marker_on_another_disk_counts_like_any_other(here):
+    here.start("while [ ! -e end ]; do sleep 0.02; done; exit 5")
+    path = str(here.control / "exit.json")
+    Path(here.layout.code, "end").touch()
+    here.to_the_end()
+    true = here.marker("exit")
+    (elsewhere,) = [place for place in markers._others(path, here.run) if place.startswith("/tmp")]
+    Path(elsewhere).write_text(json.dumps(true))
+    (here.control / "exit.json").write_text("[")
+    assert here.state()["exit"] == true
+    Path(elsewhere).write_text(json.dumps({**true, "nonce": "guess"}))
+    assert here.state()["exit"] is None
+
+
+def test_a_process_of_root_in_the_group_does_not_cost_the_exit_code(machines):
+    machine, rooted = with_root(machines)
+    machine.start(f"{rooted} sleep 60 & while [ ! -e end ]; do sleep 0.02; done; exit 5")
+    Path(machine.layout.code, "end").touch()
+    assert machine.to_the_end()["exit"]["code"] == 5
+
+
+# -- what the command detaches ----------------------------------------------------------------------
+
+
+def test_work_that_the_command_detached_is_waited_for_and_told(machine):
+    script = "while [ ! -e end ]; do sleep 0.02; done; echo late; echo m > $TOWLINE_OUTPUT/model"
+    machine.start(f"setsid sh -c '{script}' & exit 6")
+    told = wait_for(lambda: machine.state()["detached"])
+    assert told["code"] == 6
+    assert machine.state()["phase"] == "running"
+    assert machine.state()["exit"] is None
+    Path(machine.layout.code, "end").touch()
+    log, ended = machine.follow()
+    assert (ended["phase"], ended["exit"]["code"], ended["detached"]) == ("ended", 6, None)
+    assert log == b"late\n"
+    assert ended["exit"]["log_size"] == len(log)
+    assert machine.wrote("model") == ["m"]
+
+
+def test_follow_tells_of_what_goes_on(here):
+    here.start("setsid sleep 3.2 & exit 0")
+    frames, _ended = here.answer(here.open("follow", log=here.layout.log, offset=0))
+    remarks = [wire.json.loads(payload) for kind, payload in frames if kind == wire.JSON]
+    assert {"code": 0, "processes": 1} in [one.get("detached") for one in remarks]
+
+
+def test_a_service_that_does_nothing_any_more_is_ended_after_a_while(here):
+    here.start("setsid sleep 3066 & echo $! > $TOWLINE_OUTPUT/pid; exit 0", idle_s=0.5)
+    assert here.to_the_end()["exit"]["code"] == 0
+    pid = int(here.wrote("pid")[0])
+    wait_for(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie")
+
+
+def test_work_is_no_idle_service(here):
+    busy = "end=$(($(date +%s)+3)); while [ $(date +%s) -lt $end ]; do :; done"
+    here.start(f"setsid sh -c '{busy}; echo done' & exit 0", idle_s=0.5)
+    here.to_the_end()
+    assert here.log() == b"done\n"
+
+
+def test_halt_reaches_what_has_left_the_group(here):
+    here.start(
+        "setsid sh -c 'trap \"echo saved; exit\" TERM; while :; do sleep 0.02; done' & exit 0"
+    )
+    wait_for(lambda: here.state()["detached"])
+    ended = here.ask("halt", grace_s=10)
+    assert (ended["phase"], ended["exit"]["code"]) == ("ended", 0)
+    assert here.log().endswith(b"saved\n")
+
+
+# -- what can't be ended ----------------------------------------------------------------------------
+
+
+def test_halt_waits_no_longer_than_it_said_for_what_it_may_not_end(machines):
+    machine, rooted = with_root(machines)
+    machine.start(f"echo up; exec {rooted} sleep 60")
+    wait_for(lambda: psutil.Process(machine.marker("job")["pid"]).uids().real == 0)
+    began = time.monotonic()
+    assert machine.ask("halt", grace_s=0.2)["phase"] == "running"
+    assert 5 < time.monotonic() - began < 15
+    assert machine.marker("halted") is not None
+
+
+def test_halt_says_that_it_lives_while_it_waits(here):
+    here.start("trap '' TERM; echo up; while :; do sleep 0.02; done")
+    wait_for(lambda: here.log() == b"up\n")
+    frames, _state = here.answer(here.open("halt", grace_s=2.3))
+    assert wire.JSON in [kind for kind, _payload in frames]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may ask to be spared")
+def test_the_supervisor_is_spared_when_memory_is_short_and_the_training_is_not(here):
+    def score(pid):
+        return Path(f"/proc/{pid}/oom_score_adj").read_text().strip()
+
+    here.start("sleep 30")
+    wait_for(lambda: psutil.Process(here.marker("job")["pid"]).name() == "sleep")
+    if score(here.supervisor()) == score(os.getpid()):
+        pytest.skip("root may not ask for it here")
+    assert score(here.supervisor()) == "-1000"
+    assert score(here.marker("job")["pid"]) == score(os.getpid())

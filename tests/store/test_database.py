@@ -12,7 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from towline import errors
 from towline.errors import SchemaTooNew, StoreError
+from towline.store import database
 from towline.store.database import Database
 
 TABLES = {"runs", "attempts", "instances", "events", "facts"}
@@ -80,7 +82,8 @@ def test_a_newer_towlines_file_is_left_alone(path):
     with pytest.raises(SchemaTooNew) as caught:
         Database(path)
     assert caught.value.exit_code == 2
-    assert "update" in caught.value.hint
+    assert "pip install -U towline" in caught.value.hint
+    assert "has schema 99" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -147,6 +150,142 @@ def test_a_new_file_that_another_process_is_writing_is_waited_for(path):
     timer.join()
     other.close()
     assert tables(path) == TABLES | {"other"}
+
+
+# -- trouble beside us ----------------------------------------------------------------------------
+
+SHOWER = """
+    import sys
+    from pathlib import Path
+    from towline.store.database import Database
+    db = Database(Path(sys.argv[1]))
+    db.rows("SELECT * FROM runs")
+    db.close()
+"""
+INSERT = (
+    "INSERT INTO runs (id, name, task_json, provider, results_dir, nonce, created_at)"
+    " VALUES (?1, ?1, '{}', 'p', '/r', 'n', 0)"
+)
+
+
+def stored(path):
+    """Names of the runs that a connection of its own finds."""
+    raw = sqlite3.connect(path)
+    try:
+        return [row[0] for row in raw.execute("SELECT name FROM runs ORDER BY name")]
+    finally:
+        raw.close()
+
+
+def test_two_connections_of_one_process_keep_their_log_when_another_process_closes_its_own(path):
+    first = Database(path)
+    second = Database(path)
+    with first.transaction():
+        first.write(INSERT, "before")
+    one = child(SHOWER, path)
+    assert one.wait(30) == 0
+    one.stdin.close()
+    one.stdout.close()
+    with first.transaction():
+        first.write(INSERT, "later")
+    assert stored(path) == ["before", "later"]
+    second.close()
+    first.close()
+
+
+@pytest.fixture
+def browser(path):
+    """Another program that holds the file, until the test rolls back."""
+    Database(path).close()
+    other = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    yield other
+    other.close()
+
+
+@pytest.mark.parametrize("hold", ["BEGIN IMMEDIATE", "BEGIN EXCLUSIVE"])
+def test_a_journal_that_another_program_holds_is_waited_for(path, browser, monkeypatch, hold):
+    monkeypatch.setattr(database, "_TRY_S", 0.05)
+    db = Database(path)
+    browser.execute(hold)
+    timer = threading.Timer(0.4, browser.execute, ["ROLLBACK"])  # several tries long
+    timer.start()
+    with db.transaction():
+        db.write(INSERT, "waited")
+    timer.join()
+    assert stored(path) == ["waited"]
+    db.close()
+
+
+def test_whoever_waits_is_told_for_what(path, browser, monkeypatch, caplog):
+    monkeypatch.setattr(database, "_TRY_S", 0.02)
+    monkeypatch.setattr(database, "_SAID_AFTER", 3)
+    db = Database(path)
+    browser.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.4, browser.execute, ["ROLLBACK"])
+    timer.start()
+    with db.transaction():
+        pass
+    timer.join()
+    assert [record.message for record in caplog.records] == [
+        f"another program holds the journal {path}; waiting for it"
+    ]
+    db.close()
+
+
+def test_a_journal_that_is_held_for_too_long_can_be_taken_up_later(path, browser, monkeypatch):
+    monkeypatch.setattr(database, "_TRY_S", 0.01)
+    monkeypatch.setattr(database, "_TRIES", 3)
+    db = Database(path)
+    browser.execute("BEGIN IMMEDIATE")
+    with pytest.raises(errors.JournalBusy, match="program holds it") as caught, db.transaction():
+        db.write(INSERT, "never")
+    assert (caught.value.exit_code, caught.value.resumable) == (5, True)
+    assert str(path) in caught.value.message
+    assert "resume" in caught.value.hint
+    browser.execute("ROLLBACK")
+    with db.transaction():
+        db.write(INSERT, "later")
+    assert stored(path) == ["later"]
+    db.close()
+
+
+def test_a_reader_waits_too(path, monkeypatch):
+    monkeypatch.setattr(database, "_TRY_S", 0.01)
+    monkeypatch.setattr(database, "_TRIES", 3)
+    Database(path).close()
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(errors.JournalBusy):
+        Database(path)
+    other.close()
+    Database(path).close()
+
+
+def test_a_journal_that_cannot_be_written_now_can_be_taken_up_later(path):
+    db = Database(path)
+    db.row("PRAGMA query_only = ON")
+    with pytest.raises(errors.JournalUnusable, match="readonly") as caught, db.transaction():
+        db.write(INSERT, "never")
+    assert (caught.value.exit_code, caught.value.resumable) == (5, True)
+    assert "resume" in caught.value.hint
+    db.close()
+
+
+def test_a_damaged_journal_is_said_to_be_one_when_it_is_read(path):
+    db = Database(path)
+    with db.transaction():
+        for number in range(200):
+            db.write(INSERT, f"run{number}" + "x" * 400)
+    db.close()
+    size = path.stat().st_size
+    with path.open("r+b") as file:
+        file.seek(4096)
+        file.write(b"\xff" * (size - 4096))
+    with pytest.raises(errors.JournalDamaged) as caught:
+        Database(path).rows("SELECT * FROM runs ORDER BY name")
+    assert not caught.value.resumable
+    assert "backup" in caught.value.hint
 
 
 HALF = """
@@ -231,6 +370,7 @@ def test_a_full_disk_is_named_with_its_cure(path):
         db.write("CREATE TABLE extra (a)")
         for _ in range(200):
             db.write("INSERT INTO extra VALUES (?)", "x" * 4000)
+    assert caught.value.resumable
     assert "resume" in caught.value.hint
     assert db.rows("SELECT name FROM sqlite_master WHERE name = 'extra'") == []
     db.close()

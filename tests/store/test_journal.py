@@ -4,10 +4,13 @@ import dataclasses
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
 import time
+from importlib import resources
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +18,7 @@ from tests.clock import FakeClock
 from towline import errors
 from towline.core.instance import InstanceId, Offer, run_id_from, tag_for
 from towline.core.redact import Redactor
+from towline.core.renter import Renter
 from towline.core.run import Outcome, RunRecord, RunState, StepName, Wish
 from towline.store.holder import this_process
 from towline.store.journal import LEASE_S, Store
@@ -303,6 +307,13 @@ def test_a_process_id_used_again_by_another_program_holds_nothing(store):
     assert store.driver(run.id) is None
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads Linux's boot id")
+def test_two_hosts_with_the_same_name_and_network_card_are_two_machines(monkeypatch):
+    monkeypatch.setattr("uuid.getnode", lambda: 0x0242AC110002)  # Docker's first container's
+    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    assert boot in this_process()["machine"]
+
+
 def test_the_lease_of_another_machine_is_held_until_it_expires(store, clock):
     run = created(store)
     store.take_lease(run.id)
@@ -355,6 +366,7 @@ def test_of_many_processes_exactly_one_becomes_the_driver(home, store):
 
 # -- guarded writes -----------------------------------------------------------------------------
 
+RENTER = Renter(provider="p", key="0123abcd", place={"base_url": "http://x"}, account="7")
 WRITES = {
     "renew": lambda j: j.renew(),
     "begin": lambda j: j.begin(StepName.CONNECT),
@@ -367,6 +379,8 @@ WRITES = {
     "intend": lambda j: j.intend("p", "tag", OFFER),
     "rented": lambda j: j.rented(1, InstanceId("i-2"), 5.0, 1.0),
     "gone": lambda j: j.gone(1, "late"),
+    "seen": lambda j: j.seen(1),
+    "renter": lambda j: j.renter(RENTER, RENTER),
 }
 
 
@@ -545,3 +559,57 @@ def test_no_secret_reaches_the_file_by_any_way(home, store):
     store.close()
     assert SECRET.encode() not in home.path.read_bytes()
     assert b"***REDACTED***" in raw
+
+
+def test_the_ledger_remembers_who_rented_and_when_it_was_first_seen(home, store, clock):
+    run = created(store)
+    journal = store.take_lease(run.id)
+    journal.intend("p", tag_for(run.id), OFFER, RENTER)
+    journal.intend("p", tag_for(run.id), OFFER)
+    first, second = home.store().ledger()
+    assert (first.renter, first.seen_at) == (RENTER, None)
+    assert (second.renter, second.seen_at) == (None, None)
+    journal.seen(1)
+    seen_at = clock.now()
+    clock.advance(5)
+    journal.seen(1)
+    assert [row.seen_at for row in home.store().ledger()] == [seen_at, None]
+
+
+def test_an_account_with_a_new_key_is_remembered_by_it(store):
+    run = created(store)
+    journal = store.take_lease(run.id)
+    other = dataclasses.replace(RENTER, account="8")
+    for renter in (RENTER, other, RENTER):
+        journal.intend("p", tag_for(run.id), OFFER, renter)
+    new = dataclasses.replace(RENTER, key="ffffffff")
+    journal.renter(store.ledger()[0].renter, new)
+    assert [row.renter for row in store.ledger()] == [new, other, new]
+
+
+def test_a_journal_of_before_opens_and_its_rows_name_no_account(tmp_path, clock):
+    """What acquire had brought up the provider had shown; of the other nothing is known."""
+    path = tmp_path / "towline.db"
+    old = sqlite3.connect(path)
+    old.executescript(
+        resources.files("towline.store").joinpath("schema/0001_initial.sql").read_text()
+    )
+    old.executescript(
+        "INSERT INTO runs (id, name, task_json, provider, results_dir, nonce, created_at)"
+        " VALUES ('a', 'a', '{}', 'p', '', '', 1), ('b', 'b', '{}', 'p', '', '', 1);"
+        "INSERT INTO instances (run_id, number, provider, tag, offer_json, intent_at, instance_id,"
+        " created_at) SELECT id, 1, 'p', 't', '{\"provider\":\"p\",\"type\":\"x\"}', 1, 'i', 2"
+        " FROM runs;"
+        "INSERT INTO attempts (run_id, step, number, started_at, outcome)"
+        " VALUES ('a', 'acquire', 1, 1, 'done'), ('b', 'acquire', 1, 1, NULL);"
+        "PRAGMA user_version = 1;"
+    )
+    old.close()
+    store = Store(path, Redactor(), clock)
+    try:
+        rows = {row.run_id: row for row in store.ledger()}
+    finally:
+        store.close()
+    assert (rows["a"].seen_at, rows["b"].seen_at) == (2.0, None)
+    assert [row.renter for row in rows.values()] == [None, None]
+    assert [row.tick for row in rows.values()] == [None, None]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from towline.cli.text import Out
+from towline.errors import DriverNotStarted
 
 if TYPE_CHECKING:
     from towline.api import Towline
@@ -48,14 +49,17 @@ def _retry_releases(out: Out, towline: Towline) -> None:
     """Start a background driver for each run of which only the proof of its end is missing."""
     from towline import recover  # noqa: PLC0415 - `--help` needs none of it
 
-    for run in recover.due(towline.store, towline.clock.now()):
+    for run in recover.due(towline.store, towline.clock):
         from towline.cli.background import in_background  # noqa: PLC0415 - rarely needed
 
-        in_background(towline, run.id).returncode = 0  # it outlives us, and Python need not warn
-        out.warn(
-            f"the instance of run {run.name} is not proven gone and may still bill",
-            "its end is tried again in the background; `towline gc` does it here",
-        )
+        then = "its end is tried again in the background; `towline gc` does it here"
+        try:
+            in_background(towline, run.id).returncode = 0  # it outlives us; no warning is needed
+        except DriverNotStarted as error:
+            then = f"`towline gc` ends it; {error.message}"
+        rows = towline.store.ledger(run.id)
+        what = "the instance" if any(row.gone_at is None for row in rows) else "what was left"
+        out.warn(f"{what} of run {run.name} is not proven gone and may still bill", then)
 
 
 def sweep(out: Out, towline: Towline) -> None:

@@ -168,7 +168,7 @@ def _watch(out: Out, towline: Towline, run: RunRecord, view: View, advice: str) 
     if isinstance(view, PlainView):
         after = view.recap(towline.store.events(run.id))
     try:
-        asyncio.run(show_run(towline, run.id, view, is_over, after=after))
+        asyncio.run(show_run(out, towline, run.id, view, is_over, after=after))
     except KeyboardInterrupt:
         view.close()
         out.line(f"The run is left alone; {advice}.")

@@ -7,7 +7,6 @@ is started first, and takes the lease once this process lets go of it or dies.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import signal
 import subprocess
@@ -33,6 +32,8 @@ DETACHED = 130
 _HOLDS_WITHIN_S = 5.0
 _HANDOVER_S = 20.0  # longer than a lease: a driver that died without a word is waited for
 _POLL_S = 0.05
+_LAST_WORD_S = 0.2
+_DRIVEN_ELSEWHERE = (errors.LeaseHeld, errors.LeaseLost, errors.Fenced)
 #: which of them there are depends on the system
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 #: those that came before there was a driver to heed them
@@ -46,75 +47,104 @@ class Foreground:
         self._out = out
         self._towline = towline
         self._leave = asyncio.Event()
+        self._is_left = False
         self._background: dict[RunId, subprocess.Popen[bytes]] = {}
+        self._not_started: dict[RunId, errors.DriverNotStarted] = {}
         self._open: set[RunId] = set()  # runs whose driving has not ended
         self._views: dict[RunId, View] = {}
 
     async def drive(self, runs: dict[RunId, Callable[[], View]]) -> list[int]:
         """Drive all of them at once, each in a view of its own; the exit code of each."""
         self._open = set(runs)
-        with _caught(self._on_signal):
+        self._loop = asyncio.get_running_loop()
+        with self._out.unblocked(), _caught(self._on_signal):
             return list(await asyncio.gather(*(self._one(*pair) for pair in runs.items())))
 
     def _on_signal(self) -> None:
-        """Hand every run over; a second signal ends this process where it stands."""
-        if self._leave.is_set():
+        """Hand every run over; a second signal ends this process where it stands.
+
+        Called where the signal found this process, not by the loop, which stands still while
+        another program holds the journal.
+        """
+        if self._is_left:
             for view in self._views.values():
                 view.close()  # gives the cursor back
+            self._out.settle(_LAST_WORD_S)
             os._exit(DETACHED)
+        self._is_left = True
         for run_id in self._open:
-            with contextlib.suppress(OSError):  # `_detached` says that there is none
+            try:
                 self._background[run_id] = in_background(self._towline, run_id)
-        self._leave.set()
+            except errors.DriverNotStarted as error:
+                self._not_started[run_id] = error
+        self._loop.call_soon_threadsafe(self._leave.set)
 
     async def _one(self, run_id: RunId, make_view: Callable[[], View]) -> int:
-        after = last_event(self._towline, run_id)
+        try:
+            after = last_event(self._towline, run_id)
+        except errors.StoreError as unread:
+            self._open.discard(run_id)
+            return self._out.fail(unread)
         driving = asyncio.create_task(self._towline.drive(run_id))
         await self._towline.clock.sleep(0)  # by now the lease is taken, or refused
         if driving.done():
             self._open.discard(run_id)
             return self._told(run_id, driving.exception())
-        view = self._views[run_id] = make_view()
-        showing = asyncio.create_task(
-            show_run(self._towline, run_id, view, driving.done, after=after)
-        )
+        showing = asyncio.create_task(self._show(run_id, make_view, driving.done, after))
         leaving = asyncio.create_task(self._leave.wait())
         try:
             await asyncio.wait({driving, leaving}, return_when=asyncio.FIRST_COMPLETED)
             driving.cancel()
-            await asyncio.wait({driving})
-            await showing
+            await asyncio.wait({driving, showing})
         finally:
             leaving.cancel()
             self._open.discard(run_id)
+        if (bug := showing.exception()) is not None:
+            self._out.fail(bug)  # it does not change how the run went
+        error = None if driving.cancelled() else driving.exception()
+        is_left = run_id in self._background or run_id in self._not_started
+        if driving.cancelled() or (is_left and getattr(error, "resumable", False)):
+            return await self._detached(run_id)
+        return self._told(run_id, error)
+
+    async def _show(
+        self, run_id: RunId, make_view: Callable[[], View], is_over: Callable[[], bool], after: int
+    ) -> None:
+        view = self._views[run_id] = make_view()
+        try:
+            await show_run(self._out, self._towline, run_id, view, is_over, after=after)
+        finally:
             del self._views[run_id]
             view.close()
-        if driving.cancelled():
-            return await self._detached(run_id)
-        return self._told(run_id, driving.exception())
 
     async def _detached(self, run_id: RunId) -> int:
-        name = self._towline.store.run(run_id).name
+        """Say that the background driver goes on, or that there is none."""
         try:
-            await wait_for_driver(self._towline, run_id, self._background.get(run_id))
+            if run_id in self._not_started:
+                raise self._not_started[run_id]
+            await wait_for_driver(self._towline, run_id, self._background[run_id])
+            name = self._towline.store.run(run_id).name
         except errors.TowlineError as error:
-            self._out.error(error)
-        else:
-            self._out.line(
-                f"Detached. The run goes on in the background; `towline attach {name}` returns,"
-                f" `towline stop {name}` ends it."
-            )
+            return self._out.fail(error)
+        self._out.line(
+            f"Detached. The run goes on in the background; `towline attach {name}` returns,"
+            f" `towline stop {name}` ends it."
+        )
         return DETACHED
 
     def _told(self, run_id: RunId, error: BaseException | None) -> int:
         """Say how the driving ended; one run's bug does not end the others."""
-        run = self._towline.store.run(run_id)
-        if error is None:
-            return tell_end(self._out, self._towline, run)
-        code = self._out.fail(error)
-        tell_open(self._out, self._towline, run)
-        if self._out.as_json:
-            self._out.json(self._towline.status(run))
+        code = 0 if error is None else self._out.fail(error)
+        try:
+            run = self._towline.store.run(run_id)
+            if error is None:
+                return tell_end(self._out, self._towline, run)
+            if not isinstance(error, _DRIVEN_ELSEWHERE):
+                tell_open(self._out, self._towline, run)
+            if self._out.as_json:
+                self._out.json(self._towline.status(run))
+        except errors.StoreError as unread:
+            return code or self._out.fail(unread)
         return code
 
 
@@ -143,16 +173,8 @@ def signals_held() -> Iterator[None]:
 
 @contextmanager
 def _caught(handler: Callable[[], None]) -> Iterator[None]:
-    """Call a handler in the loop when this process is asked to end, or was while it was held."""
-    loop = asyncio.get_running_loop()
-
-    def catch(number: int) -> None:
-        try:
-            loop.add_signal_handler(number, handler)
-        except NotImplementedError:  # Windows
-            signal.signal(number, lambda *_: loop.call_soon_threadsafe(handler))
-
-    with _handlers(catch):
+    """Call a handler when this process is asked to end, or was while it was held."""
+    with _handlers(lambda number: signal.signal(number, lambda *_: handler())):
         if _held:
             handler()
         yield
@@ -176,15 +198,15 @@ def _handlers(catch: Callable[[int], object]) -> Iterator[None]:
 
 
 async def wait_for_driver(
-    towline: Towline, run_id: RunId, process: subprocess.Popen[bytes] | None
+    towline: Towline, run_id: RunId, process: subprocess.Popen[bytes]
 ) -> None:
     """Wait until the background driver holds the lease, or has done all there was to do.
 
     Raises:
-        TowlineError: It does not start.
+        DriverNotStarted: It does not start.
     """
     until = towline.clock.monotonic() + _HOLDS_WITHIN_S
-    while process is not None and towline.clock.monotonic() < until:
+    while towline.clock.monotonic() < until:
         run = towline.store.run(run_id)
         if run.state is not RunState.ACTIVE or towline.store.driver(run_id):
             process.returncode = 0  # it outlives us, and Python need not warn of that
@@ -194,7 +216,7 @@ async def wait_for_driver(
         await towline.clock.sleep(_POLL_S)
     name = towline.store.run(run_id).name
     log = towline.home.run_files(run_id).driver_log
-    raise errors.TowlineError(
+    raise errors.DriverNotStarted(
         f"the background driver of run {name} has not started; its output is in {log}",
         hint=f"`towline resume {name}` drives the run here",
     )
@@ -220,8 +242,13 @@ def drive(out: Out, run_id: str) -> int:
 async def _drive_unseen(out: Out, towline: Towline, run: RunRecord) -> RunRecord:
     driving = asyncio.create_task(_drive_when_free(towline, run.id))
     after = last_event(towline, run.id)
-    with _stoppable(driving):
-        await show_run(towline, run.id, PlainView(out), driving.done, after=after)
+    with out.unblocked(), _stoppable(driving):
+        showing = asyncio.create_task(
+            show_run(out, towline, run.id, PlainView(out), driving.done, after=after)
+        )
+        await asyncio.wait({driving, showing})
+        if (bug := showing.exception()) is not None:
+            out.fail(bug)  # it does not change how the run went
         return await driving
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -11,7 +11,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from towline.cli.text import Out, shorten
+from towline.cli.text import Out, Screen, shorten
 from towline.cli.words import (
     cost_text,
     machine_words,
@@ -61,7 +61,8 @@ class LiveView:
         self._log: list[str] = []
         self._rest = ""
         self._drawn_at = 0.0
-        self._console = Console(highlight=False, markup=False, emoji=False)
+        screen = cast("IO[str]", Screen(out))
+        self._console = Console(file=screen, highlight=False, markup=False, emoji=False)
         utf = "utf" in (self._console.encoding or "").lower()
         self._marks = _MARKS if utf else _PLAIN_MARKS
         self._live = Live(console=self._console, auto_refresh=False, redirect_stdout=False)

@@ -68,7 +68,7 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Upload", f"about {seconds_text(upload['seconds'])}{_priced(upload['cost_usd'])}"
     yield from _labelled("Offers", _offer_lines(found["offers"]))
     yield from _labelled("Left out", list(_gap_lines(found)))
-    yield "Cost", _cost_text(found)
+    yield from _labelled("Cost", [_cost_text(found), *_unwatched_lines(found["cost"])])
     yield from _labelled("Safety", _safety_lines(found["safety"]))
 
 
@@ -162,6 +162,20 @@ def _cost_text(found: dict[str, Any]) -> str:
     if not found["offers"][0]["price_usd_per_hour"]:
         return "none"
     return ceiling_text(found["cost"]["projected_usd"])
+
+
+def _unwatched_lines(cost: dict[str, Any]) -> list[str]:
+    """What becomes of the limits when this machine is off."""
+    away = cost["unwatched"]
+    if away["training_s"] is None or not cost["projected_usd"]:
+        return []
+    ended = f"the training is ended after {seconds_text(away['training_s'])}"
+    if away["over_usd_per_hour"] == 0:
+        return [f"{ended}, the instance after {seconds_text(away['lifetime_s'])} at the latest"]
+    over = (
+        f"{usd_text(away['over_usd_per_hour'])} for each further hour until a towline command runs"
+    )
+    return [f"{ended}; with this machine off the instance is not:", f"it bills {over}"]
 
 
 def _safety_lines(safety: dict[str, Any]) -> list[str]:

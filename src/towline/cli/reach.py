@@ -54,8 +54,9 @@ def _require_active(run: RunRecord) -> None:
 
 
 def _outputs(run: RunRecord) -> list[str]:
-    found: list[str] = run.task["spec"]["artifacts"]["outputs"]
-    return found
+    from towline.taskfile import as_stored  # noqa: PLC0415 - 60 ms
+
+    return as_stored(run.task["spec"], "the stored task")[0].artifacts.outputs
 
 
 async def _fetch(out: Out, towline: Towline, run: RunRecord, patterns: list[str]) -> None:
@@ -174,7 +175,7 @@ _GC_TEXTS = {
 def gc(out: Out, *, dry_run: bool) -> int:
     """End instances with our tag that no active run claims.
 
-    Looks into every account in use. Exit code 6 when one could not be ended, 4 when only a provider did not answer.
+    Looks into every account in use. Exit code 6 when one could not be ended or can't be seen, 4 when only a provider did not answer.
     """
     with opened(out, retries=False) as towline:
         found = asyncio.run(towline.gc(dry_run=dry_run))
@@ -183,7 +184,7 @@ def gc(out: Out, *, dry_run: bool) -> int:
         out.document({key: found[key] for key in shown})
     else:
         out.lines(_gc_lines(found, dry_run=dry_run))
-    if found["failed"]:
+    if found["failed"] or any(one["instances"] for one in found["unreachable"]):
         return errors.ReleaseUnconfirmed.exit_code
     return errors.ProviderUnavailable.exit_code if found["unreachable"] else 0
 
@@ -194,6 +195,8 @@ def _gc_lines(found: dict[str, Any], *, dry_run: bool) -> Iterator[str]:
             hint = f"; {row['hint']}" if row.get("hint") else ""
             facts = {"what": _named(row), "price": _cost_text(row), "then": hint}
             yield text.format_map(row | facts)
+    if any(one["instances"] for one in found["unreachable"]):
+        return
     if not found["orphans"] and not found["failed"]:
         yield "no orphans" if not found["unreachable"] else "no orphans where there was an answer"
     elif dry_run:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from towline.store.journal import Event
 
 _POLL_S = 0.1
+_EVENTS, _LOG_BYTES = 1000, 1 << 20  # shown in one go
 _BLOCK = 65536
 _LINE_LIMIT = 65536  # a longer line is shown in pieces
 _FAILED_LOG_LINES = 20
@@ -123,14 +124,21 @@ def view_for(out: Out, towline: Towline, run: RunRecord, *, with_log: bool = Fal
 
 
 async def show_run(
-    towline: Towline, run_id: RunId, view: View, is_over: Callable[[], bool], *, after: int = 0
+    out: Out,
+    towline: Towline,
+    run_id: RunId,
+    view: View,
+    is_over: Callable[[], bool],
+    *,
+    after: int = 0,
 ) -> None:
-    """Feed a view until nothing more will come.
+    """Feed a view until nothing more will come, at the pace at which it is read.
 
     Args:
+        out: Where the view shows it; while that is behind, no more is read of the run.
         towline: The opened home.
         run_id: Which run.
-        view: Where it is shown.
+        view: How it is shown.
         is_over: Says that what is stored by now is all.
         after: Number of the last event that was shown already.
     """
@@ -139,14 +147,17 @@ async def show_run(
     log.skip_to_last(_FAILED_LOG_LINES)
     while True:
         over = is_over()  # asked first: what was stored up to this moment is shown below
-        events = towline.store.events(run_id, after)
-        view.log(log.read(), log.rest)  # what was printed before a step ended is shown before
-        for event in events:
-            after = event.seq
-            view.event(event)
-        view.tick()
-        if over:
-            return
+        if over and out.is_stuck:
+            return  # nobody reads; `events` and `logs` have all of it
+        if not out.is_behind:
+            events = towline.store.events(run_id, after, _EVENTS)
+            view.log(log.read(_LOG_BYTES), log.rest)  # what came before a step's end comes before
+            for event in events:
+                after = event.seq
+                view.event(event)
+            view.tick()
+            if over and len(events) < _EVENTS and log.is_at_end:
+                return
         await towline.clock.sleep(_POLL_S)
 
 
@@ -161,20 +172,22 @@ class LogTail:
         self._path = path
         self._offset = offset
         self._rest = b""
+        self.is_at_end = True
 
     def skip_to_last(self, count: int) -> None:
         """Begin at the last ``count`` lines of what is there now."""
         self._offset = offset_of_last(self._path, count)
 
-    def read(self) -> list[str]:
-        """Read the lines that were completed since the last call."""
+    def read(self, most_bytes: int = -1) -> list[str]:
+        """Read the lines that were completed since the last call, up to a number of bytes."""
         try:
             with self._path.open("rb") as file:
                 file.seek(self._offset)
-                data = file.read()
-        except FileNotFoundError:
-            return []
+                data = file.read(most_bytes)
+        except OSError:
+            return []  # it is not there yet, or can't be opened now: the next time
         self._offset += len(data)
+        self.is_at_end = len(data) != most_bytes
         *lines, rest = (self._rest + data).split(b"\n")
         self._rest = b"\r".join(rest.split(b"\r")[-2:])[-_LINE_LIMIT:]
         return [_last_frame(line) for line in lines]

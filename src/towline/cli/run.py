@@ -102,9 +102,10 @@ def _stored(
 def _driven(out: Out, towline: Towline, run: RunRecord) -> int:
     from towline.cli.drive import drive_here  # noqa: PLC0415
 
-    if not out.is_terminal:
-        out.line(f"Run {run.name} ({run.id}) on {' or '.join(run.providers)}")
-    return drive_here(out, towline, run)
+    with out.unblocked():
+        if not out.is_terminal:
+            out.line(f"Run {run.name} ({run.id}) on {' or '.join(run.providers)}")
+        return drive_here(out, towline, run)
 
 
 def _detached(out: Out, towline: Towline, run: RunRecord) -> int:

@@ -101,7 +101,7 @@ def status(out: Out, run: str | None) -> None:
 def _status_rows(
     towline: Towline, run: RunRecord, status: dict[str, Any]
 ) -> Iterator[tuple[str, str | None]]:
-    from towline.cli.words import cost_text, machine_words, progress_text  # noqa: PLC0415
+    from towline.cli.words import cost_text, progress_text  # noqa: PLC0415
     from towline.core.run import RunState, StepName  # noqa: PLC0415
     from towline.core.units import seconds_text  # noqa: PLC0415
     from towline.plan import STEPS  # noqa: PLC0415
@@ -122,9 +122,8 @@ def _status_rows(
     yield "progress", progress_text(status["progress"]) or None
     left = status["progress"]["eta_s"]
     yield "left", None if left is None else f"about {seconds_text(left)}"
-    if is_active and step == StepName.FOLLOW:
-        yield "machine", ", ".join(machine_words(status["machine"])) or None
-        yield "stalled", (status["stalled"] or {}).get("text")
+    if is_active:
+        yield from _instance_rows(facts, status)
     yield "cost", cost_text(status["cost"])
     yield "checkpoint", _checkpoint_text(status["checkpoint"], now) if is_active else None
     yield "model", _model_text(status["model"])
@@ -157,6 +156,21 @@ def _instance_text(run: RunRecord, instance: dict[str, Any]) -> str:
     words = [f"{instance['id'] or 'not known yet'} at {run.provider}"]
     words += [instance["address"]] if instance["address"] else []
     return ", ".join([*words, f"${price:.2f} an hour" if price else "free", instance["state"]])
+
+
+def _instance_rows(
+    facts: dict[str, Any], status: dict[str, Any]
+) -> Iterator[tuple[str, str | None]]:
+    """How it stands on the instance of an active run."""
+    from towline.arming import reboot_text  # noqa: PLC0415
+    from towline.cli.words import machine_words  # noqa: PLC0415
+    from towline.core.run import StepName  # noqa: PLC0415
+
+    if (guard := facts.get("guard")) is not None:
+        yield "guard", reboot_text(guard["reboot"])
+    if status["step"] == StepName.FOLLOW:
+        yield "machine", ", ".join(machine_words(status["machine"])) or None
+        yield "stalled", (status["stalled"] or {}).get("text")
 
 
 def _transfer_text(transfer: dict[str, Any]) -> str | None:

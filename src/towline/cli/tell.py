@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from towline.cli.common import path_text
 from towline.cli.render import LogTail
 from towline.cli.text import Out
-from towline.core.run import RunRecord, RunState
+from towline.core.run import RunRecord, RunState, StepName, done_steps, exit_code
 from towline.core.units import seconds_text, size_text, usd_text
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ _FAILED_LOG_LINES = 20
 
 def tell_end(out: Out, towline: Towline, run: RunRecord) -> int:
     """Say how an ended run went; its exit code."""
-    from towline.api import exit_code  # noqa: PLC0415
-
     status = towline.status(run)
     error = status["error"]
     if error["kind"] == "TrainingFailed":
@@ -63,11 +61,14 @@ def tell_log_end(out: Out, towline: Towline, run: RunRecord) -> None:
 
 
 def tell_open(out: Out, towline: Towline, run: RunRecord) -> None:
-    """After an error that left a run active: what is home, what still runs, what to do."""
-    if run.state is not RunState.ACTIVE or towline.store.driver(run.id) is not None:
+    """After an error that left a run without a driver: what is home, what still runs, what to do."""
+    if run.state is not RunState.ACTIVE:
         return
     name = run.name
     out.lines(_model_lines(towline.status(run)["model"]))
+    done = done_steps(towline.store.attempts(run.id))
+    if StepName.EXECUTE in done and StepName.FOLLOW not in done:
+        out.line("Nothing was ended: the training goes on on the instance.")
     rows = [row for row in towline.store.ledger(run.id) if row.gone_at is None]
     for row in rows:
         price = f"{usd_text(row.price_usd_per_h)} an hour" if row.price_usd_per_h else "no money"

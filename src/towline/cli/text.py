@@ -12,9 +12,11 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TextIO
 
+from towline.cli.spool import PATIENCE_S, Spool, spools
 from towline.errors import TowlineError
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class Out:
         self.is_verbose = False
         self.is_closed = False
         self._redactor: Redactor | None = None
+        self._spools: dict[TextIO, Spool] = {}
         for stream in (sys.stdout, sys.stderr):
             if hasattr(stream, "reconfigure"):  # an odd character must not end a run
                 stream.reconfigure(errors="replace")
@@ -74,6 +77,43 @@ class Out:
         """Whether a live view can be drawn."""
         dumb = os.environ.get("TERM") in ("dumb", "unknown")
         return not self.as_json and not dumb and sys.stdout.isatty()
+
+    # -- who reads --------------------------------------------------------------------------------
+
+    @contextmanager
+    def unblocked(self) -> Iterator[None]:
+        """As long as this lasts, what is written waits for its reader and the writer does not.
+
+        At the end the reader is waited for as long as something is taken; the rest goes nowhere.
+        """
+        if self._spools:
+            yield
+            return
+        self._spools = spools((sys.stdout, sys.stderr), self._broken)
+        try:
+            yield
+        finally:
+            self.settle()
+            stale, self._spools = self._spools, {}
+            for stream, spool in stale.items():
+                spool.end()
+                if spool.is_behind:
+                    self._broken(stream)
+
+    def settle(self, patience_s: float = PATIENCE_S) -> None:
+        """Wait until all is taken, but not while nothing is."""
+        for spool in self._spools.values():
+            spool.settle(patience_s)
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether something waits for its reader: no view need show more."""
+        return any(spool.is_behind for spool in self._spools.values())
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a reader has taken nothing for long."""
+        return any(spool.is_stuck for spool in self._spools.values())
 
     def clean(self, text: str) -> str:
         """The text as it may be shown."""
@@ -143,13 +183,43 @@ class Out:
         logging.basicConfig(level=level, handlers=[_Handler(self)], force=True)
 
     def _write(self, stream: TextIO, text: str, end: str = "\n") -> None:
+        if (spool := self._spools.get(stream)) is not None:
+            spool.put(stream, text + end)
+            return
         try:
             stream.write(text + end)
             stream.flush()
         except (OSError, ValueError):
-            # `| head` has read enough, or the terminal is gone; a run is not ended by that
-            self.is_closed = True
-            _lead_nowhere(stream)
+            self._broken(stream)
+
+    def _broken(self, stream: TextIO) -> None:
+        """`| head` has read enough, or the terminal is gone; a run is not ended by that."""
+        self.is_closed = True
+        _lead_nowhere(stream)
+
+
+class Screen:
+    """Standard output as a file that a live view is drawn into."""
+
+    def __init__(self, out: Out) -> None:
+        self._out = out
+        self.encoding = sys.stdout.encoding
+
+    def write(self, text: str) -> int:
+        """Write what is clean already and steers the terminal."""
+        self._out._write(sys.stdout, text, end="")  # noqa: SLF001
+        return len(text)
+
+    def flush(self) -> None:
+        """Do nothing: every write is flushed."""
+
+    def isatty(self) -> bool:
+        """Whether it is a terminal."""
+        return sys.stdout.isatty()
+
+    def fileno(self) -> int:
+        """The terminal's own number."""
+        return sys.stdout.fileno()
 
 
 class _Handler(logging.Handler):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NewType
 
 RunId = NewType("RunId", str)
@@ -70,6 +70,10 @@ class Address:
     host_key: str | None = None
     identity: str | None = None
     known_hosts: str | None = None
+
+    def data(self) -> dict[str, Any]:
+        """What `Address(**data)` makes it of again."""
+        return asdict(self)
 
     def __str__(self) -> str:
         """Show user@host:port."""
@@ -184,6 +188,7 @@ class Features:
     host_key_grade: str
     rented: bool = True  # False: the user's own machine, which nothing of ours bills
     free: bool = False  # an offer may cost nothing; elsewhere no price is no offer
+    shares_host: bool = False  # True: it is a part of a machine that is booted for others too
     sole_owner: bool = False  # True: every tagged instance it lists was made from this journal
     end_self_argv: tuple[str, ...] | None = None
     #: after a create whose answer was lost: how long the instance may take to show in the list
@@ -200,6 +205,8 @@ class Features:
     server_ttl: bool = False  # the provider itself ends the instance after Order.lifetime_s
     powered_off_bills: bool | None = None  # None: not known
     spot: bool = False
+    #: kinds of what an account may hold for us beside instances, see `Leftover`; None: not known
+    leftovers: tuple[str, ...] | None = None
     password_login: bool = False  # a password must be set at create; connect switches it off
     boot_s: float = 180.0  # from create to SSH, usually, where the offer does not say
 

@@ -12,6 +12,8 @@ from typing import Any
 
 from towline.core.instance import RunId
 
+_NO_MODEL = 3  # as of an ArtifactMissing
+
 
 class StepName(enum.StrEnum):
     """The eight steps; alphabetical order is run order."""
@@ -143,3 +145,11 @@ def final_state(run: RunRecord, attempts: list[Attempt]) -> RunState:
     )
     stopped = run.wish is Wish.STOP and not ended_by_itself
     return RunState.STOPPED if stopped else RunState.SUCCEEDED
+
+
+def exit_code(run: RunRecord, *, has_model: bool) -> int:
+    """The exit code that tells how an ended run went: 0 only with a model at home."""
+    if run.state is RunState.FAILED:
+        code: int = (run.error or {}).get("exit_code", 1)
+        return code
+    return 0 if has_model else _NO_MODEL

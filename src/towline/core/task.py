@@ -10,9 +10,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from towline.core.units import Duration
+from towline.core.units import Duration, seconds_text, usd_text
 
 _S_PER_H = 3600
+_RESERVED_SHARE = 0.2  # of max_cost at most, for the way home
+_END_SHARE, _END_S = 0.1, 60.0  # of it, and no more than a minute: from the end command to the end
 Scalar = str | int | float | bool | None
 
 
@@ -54,28 +56,70 @@ class Limits:
     boot_timeout: Duration = Duration(600)
     gather_grace: Duration = Duration(3600)
     stall_after: Duration = Duration(1800)
+    on_stop_grace: Duration = Duration(60)
 
     def __post_init__(self) -> None:
         _not_negative("max_cost", self.max_cost)
 
     def ceiling_usd(self, price_usd_per_h: float) -> float | None:
-        """What these limits let a run cost at this price; None when they set no end."""
+        """What these limits let a run cost at this price; None when they set no end.
+
+        The way home is paid as well: `max_duration` is the training's time only.
+        """
         if not price_usd_per_h:
             return 0.0
         sums = [] if self.max_cost is None else [self.max_cost]
         if self.max_duration is not None:
-            sums.append(self.max_duration / _S_PER_H * price_usd_per_h)
+            lives_s = self.max_duration + self._way_home_s()
+            sums.append(lives_s / _S_PER_H * price_usd_per_h)
         return min(sums, default=None)
 
-    def lifetime_s(self, price_usd_per_h: float) -> float | None:
-        """Seconds after which nobody needs the instance any more; None when no limit is set.
+    def training_end(self, price_usd_per_h: float) -> tuple[float, str] | None:
+        """At which age of the instance the training is ended, in seconds, and why; None: never.
 
-        The limits as time, and the grace in which the model is brought home.
+        `max_cost` is a cap on everything, so a part of it is kept back for the way home.
         """
-        lifetimes = [] if self.max_duration is None else [float(self.max_duration)]
-        if self.max_cost is not None and price_usd_per_h > 0:
-            lifetimes.append(self.max_cost / price_usd_per_h * _S_PER_H)
-        return min(lifetimes) + self.gather_grace if lifetimes else None
+        ends = []
+        if self.max_duration is not None:
+            why = f"max_duration of {seconds_text(self.max_duration)} reached"
+            ends.append((float(self.max_duration), why))
+        paid_s = self._paid_s(price_usd_per_h)
+        if self.max_cost is not None and paid_s is not None:
+            needed_s = self._way_home_s() + _end_takes_s(paid_s)
+            kept_back_s = min(needed_s, _RESERVED_SHARE * paid_s)
+            kept_usd = kept_back_s / _S_PER_H * price_usd_per_h
+            why = f"max_cost of {usd_text(self.max_cost)} reached"
+            why += f" ({usd_text(kept_usd)} of it is kept for the way home)"
+            ends.append((paid_s - kept_back_s, why))
+        return min(ends, default=None)
+
+    def lifetime_s(self, price_usd_per_h: float) -> float | None:
+        """At which age the instance is to end whatever happens; None when no limit is set.
+
+        Counted from its create, like the bill: the training's time and the time for the way
+        home, and never more than `max_cost` pays for, less what an end takes.
+        """
+        end = self.training_end(price_usd_per_h)
+        if end is None:
+            return None
+        ends = [end[0] + self._way_home_s()]
+        paid_s = self._paid_s(price_usd_per_h)
+        if paid_s is not None:
+            ends.append(paid_s - _end_takes_s(paid_s))
+        return min(ends)
+
+    def _paid_s(self, price_usd_per_h: float) -> float | None:
+        """How long `max_cost` pays for; None for ever."""
+        if self.max_cost is None or price_usd_per_h <= 0:
+            return None
+        return self.max_cost / price_usd_per_h * _S_PER_H
+
+    def _way_home_s(self) -> float:
+        return float(self.on_stop_grace + self.gather_grace)
+
+
+def _end_takes_s(paid_s: float) -> float:
+    return min(_END_S, _END_SHARE * paid_s)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

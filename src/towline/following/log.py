@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, Self
 from towline.context import Context
 from towline.core.progress import Progress
 from towline.core.stream import LogPart, LogStream
+from towline.disk import writing
 from towline.following.reports import Reports
 from towline.home import open_private
 from towline.onboard import blocks, codecs
@@ -34,8 +35,9 @@ class LogKeeper:
         self._part: LogPart | None = None  # the newest that is not recorded yet
         self._progress: list[Progress] = []
         fact = ctx.facts().get("log") or {"offset": 0, "size_bytes": 0}
-        self._file = _open_log(ctx, fact)
-        self._offset: int = fact["offset"]
+        with writing(self._ctx.files.log):
+            self._file = _open_log(ctx, fact)
+        self.offset: int = fact["offset"]  # as far as it is recorded
         self._mark: list[int] | None = fact.get("mark")
         self._stream = LogStream(
             ctx.redactor, fact["offset"], fact["size_bytes"], fact.get("parser")
@@ -45,12 +47,13 @@ class LogKeeper:
         return self
 
     def __exit__(self, *_exc: object) -> None:
-        self._file.close()
+        with writing(self._ctx.files.log):
+            self._file.close()
 
     def wish(self) -> dict[str, Any]:
         """What the instance is asked: from where on, and by what it knows the log again."""
         return {
-            "offset": self._offset,
+            "offset": self.offset,
             "mark": self._mark,
             "codecs": codecs.available(),
             "window": _WINDOW,
@@ -92,8 +95,9 @@ class LogKeeper:
         if part is None:
             return
         self._recorded_at = self._ctx.clock.monotonic()
-        self._file.flush()
-        self._note_time(self._file.tell())
+        with writing(self._ctx.files.log):
+            self._file.flush()
+            self._note_time(self._file.tell())
         fact = {
             "offset": part.offset,
             "size_bytes": part.size_bytes,
@@ -101,10 +105,11 @@ class LogKeeper:
             "mark": part.mark,
         }
         self._reports.record({"log": fact}, [one.data() for one in self._progress])
-        self._part, self._progress = None, []
+        self._part, self._progress, self.offset = None, [], part.offset
 
     def _keep(self, part: LogPart) -> None:
-        self._file.write(part.clean)
+        with writing(self._ctx.files.log):
+            self._file.write(part.clean)
         self._progress += part.progress
         self._part = part
 

@@ -25,6 +25,7 @@ def judged(ctx: Context, state: dict[str, Any], limit: str | None) -> dict[str, 
         message = "the instance knows nothing of this run's training any more"
         raise errors.CommandFailed(message, hint="`towline ssh` and look; `towline abort` ends it")
     ended = state["exit"]
+    limit = limit or (state.get("guard") or {}).get("limit")  # whoever was the first to see it
     if ended is not None and ended["nonce"] != ctx.run.nonce:
         raise errors.CommandFailed("the exit marker on the instance is not this run's")
     result = {

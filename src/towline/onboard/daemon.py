@@ -8,6 +8,7 @@ import signal
 import time
 
 MARK = "TOWLINE_RUN_ID="
+_NO_LINK = getattr(os, "O_NOFOLLOW", 0)
 
 
 def daemonize(keep_fd):
@@ -66,12 +67,16 @@ def is_locked(path):
 def write_json(path, value):
     """Write a marker whole: temporary name, fsync, rename."""
     temporary = "%s.%d" % (path, os.getpid())
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(fd, "w") as file:
-        json.dump(value, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.rename(temporary, path)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | _NO_LINK, 0o600)
+    try:
+        with os.fdopen(fd, "w") as file:
+            json.dump(value, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(temporary, path)
+    except OSError:
+        os.unlink(temporary)
+        raise
 
 
 def read_json(path):
@@ -107,12 +112,36 @@ def _exists(pid):
 
 
 def signal_group(pgid, signum):
-    """Signal a process group; one that is gone is no error."""
+    """Signal what is ours of a process group; one that is gone, or another user's, is no error."""
+    _signal(os.killpg, pgid, signum)
+
+
+def signal_one(pid, signum):
+    """Signal a process; one that is gone, or another user's, is no error."""
+    _signal(os.kill, pid, signum)
+
+
+def _signal(how, number, signum):
     try:
-        os.killpg(pgid, signum)
+        how(number, signum)
     except OSError as error:
-        if error.errno != errno.ESRCH:
+        if error.errno not in (errno.ESRCH, errno.EPERM):
             raise
+
+
+def set_oom_score(score):
+    """Tell the kernel whom to spare when memory is short: -1000 is never; returns what it was.
+
+    Only root may ask for less than it has. Not allowed, or no Linux, is no error: then it stays.
+    """
+    try:
+        with open("/proc/self/oom_score_adj", "r+") as file:
+            before = int(file.read())
+            file.seek(0)
+            file.write("%d" % score)
+    except (OSError, ValueError):
+        return None
+    return before
 
 
 def marked(run):
@@ -139,11 +168,7 @@ def end_marked(run, limit_s):
     left = marked(run)
     while left and time.monotonic() < deadline:
         for pid in left:
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except OSError as error:
-                if error.errno != errno.ESRCH:
-                    raise
+            signal_one(pid, signal.SIGKILL)
         time.sleep(0.02)
         left = marked(run)
     return left

@@ -5,7 +5,7 @@ import select
 import time
 import zlib
 
-from . import blocks, codecs, daemon, start, wire
+from . import age, blocks, codecs, daemon, start, wire
 from .fence import control_folder
 from .watch import Watch
 
@@ -19,9 +19,10 @@ _FAST = 1  # level of compression: a log must not wait for it
 def follow(request, pipe):
     """Send the log's bytes from ``offset`` on; the result is `state` at the end.
 
-    Each DATA frame is a block (see `blocks`). Between them come JSON remarks: {"idle_s"}, the
-    seconds since the log last grew, once when all of it has been sent and then every two seconds,
-    so that a silent training and a dead line can be told apart; {"anew": bytes} when the training
+    Each DATA frame is a block (see `blocks`). Between them come JSON remarks: first {"age_s"}, the
+    instance's age; when all has been sent, and every two seconds, so that a silent training and a
+    dead line can be told apart, {"idle_s"}, the seconds since the log last grew, with "detached" as
+    in `state`, and "guarded", whether the guard lives; {"anew": bytes} when the training
     has cut its log off or replaced it after so many: what follows is from its new beginning;
     {"ended": `state`, "left_bytes"} when the training has ended and much of its log is still to
     come. With "watch" in the request, more come: see `watch`.
@@ -34,16 +35,21 @@ def follow(request, pipe):
         pipe: Gets the frames.
     """
     touch_contact(request)
+    known = age.read(control_folder(request), request["run"])
+    pipe.send_json(wire.JSON, {"age_s": known and known.seconds()})
     telling = _Telling(request, pipe)
     while True:
         state = start.state(request, None)  # before the read: an end seen now has its log written
         telling.beside(state)
-        if telling.is_full() or telling.more():
+        if telling.is_full():
+            continue
+        if telling.more():
+            telling.alive(state)
             continue
         if state["phase"] != "running":
             telling.last()
             return dict(state, offset=telling.log.offset)
-        telling.idle()
+        telling.idle(state)
         time.sleep(_POLL_S)
 
 
@@ -98,17 +104,25 @@ class _Telling:
         if block:
             self._pipe.send(wire.DATA, blocks.wrap(block, self._codec, _FAST))
             self._room -= wire.HEADER.size
-            self._grew = self._said = time.monotonic()
-            self._caught_up = False
+            self._grew, self._caught_up = time.monotonic(), False
         return bool(block)
 
-    def idle(self):
+    def idle(self, state):
         """Say that all has been sent, once, and then every so often."""
+        if not self._caught_up:
+            self._said, self._caught_up = 0.0, True
+        self.alive(state)
+
+    def alive(self, state):
+        """Say every so often how things stand."""
         now = time.monotonic()
-        if not self._caught_up or now - self._said >= _ALIVE_EVERY_S:
-            self._pipe.send_json(wire.JSON, {"idle_s": now - self._grew})
-            touch_contact(self._request)
-            self._said, self._caught_up = now, True
+        if self._said and now - self._said < _ALIVE_EVERY_S:
+            return
+        self._said = now
+        remark = {"idle_s": now - self._grew, "detached": state["detached"]}
+        guard = os.path.join(control_folder(self._request), "guard.lock")
+        self._pipe.send_json(wire.JSON, dict(remark, guarded=daemon.is_locked(guard)))
+        touch_contact(self._request)
 
     def last(self):
         """Send what is left to say beside the log once the training has ended."""

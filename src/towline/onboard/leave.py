@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 
-from . import container, daemon, start
+from . import children, container, daemon, guard, markers, reboot, window
 from .fence import control_folder
 
 _LIMIT_S = 10.0
@@ -19,12 +19,15 @@ def leave(request, _pipe):
         OSError: The first reason why the folder could not be removed; the rest of it is.
     """
     control = control_folder(request)
-    start.close_window(request["session"])
+    guard.dismiss(control)
+    reboot.forget(control, request["run"])
+    window.close(request["session"])
     container.remove(request["root"], request["run"])
     job = daemon.read_json(os.path.join(control, "job.json"))
-    if job is not None and daemon.born(job["pid"]) == job["born"]:
-        daemon.signal_group(job["pid"], signal.SIGKILL)
+    if job is not None:
+        children.end(job, signal.SIGKILL)
     left = daemon.end_marked(request["run"], _LIMIT_S)
+    markers.forget(request["run"])
     _unlock(request["root"])
     failures = []
     shutil.rmtree(request["root"], onerror=lambda *failed: failures.append(failed[2][1]))

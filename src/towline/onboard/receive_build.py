@@ -27,6 +27,8 @@ def build(staging, digest):
             parent = folders.open(row.parts[:-1])
             os.symlink(safe_files.link_target(row), row.parts[-1], dir_fd=parent)
         _settle(staging, folders)
+        # the record of a delivery outlives a loss of power, so what it stands for must as well
+        safe_files.to_disk(folders.open(()), lambda: staging.pulse(building=True))
     except OSError as error:
         say_if_full(error)
         raise
@@ -81,14 +83,11 @@ def _missing(row):
 
 
 def _settle(staging, folders):
-    """All folders to the disk, then their modes, the deepest first."""
+    """The folders' modes, the deepest first."""
     for number in reversed(staging.folders):
         row = staging.rows[number]
-        fd = folders.open(row.parts)
-        os.fsync(fd)
-        os.fchmod(fd, row.mode | 0o700)
+        os.fchmod(folders.open(row.parts), row.mode | 0o700)
         staging.pulse(building=True)
-    os.fsync(folders.open(()))
 
 
 def drop_bad(staging, bad):

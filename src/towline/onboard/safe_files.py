@@ -8,6 +8,7 @@ import hashlib
 import os
 import re
 import stat
+import threading
 import time
 
 from . import wire
@@ -224,6 +225,47 @@ def remove_tree(path):
         os.rmdir(path)
     elif os.path.lexists(path):
         os.unlink(path)
+
+
+def to_disk(fd, pulse):
+    """Bring all that a folder's file system has not written yet to the disk, in one go.
+
+    For many small files that is far quicker than one by one.
+
+    Raises:
+        OSError: The disk did not take it.
+    """
+    done, failures = threading.Event(), []
+
+    def write():
+        try:
+            _sync(fd)
+        except OSError as error:
+            failures.append(error)
+        done.set()
+
+    thread = threading.Thread(target=write)
+    thread.daemon = True
+    thread.start()
+    while not done.wait(_PULSE_S):
+        pulse()
+    if failures:
+        raise failures[0]
+
+
+def _sync(fd):
+    """syncfs, where there is one; it is no part of Python's library."""
+    try:
+        import ctypes  # a Python may lack it
+
+        library = ctypes.CDLL(None, use_errno=True)
+        syncfs = library.syncfs
+    except (ImportError, OSError, AttributeError):
+        os.sync()
+        return
+    if syncfs(fd):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
 
 
 def copy(source, target, pulse):

@@ -6,23 +6,26 @@ Files in the control folder, in the order they appear:
                    turns into the user's command: without it the command never began
   supervisor.lock  held while the supervisor lives
   container.json   only of a training in a container: which tool has made it
-  exit.json        exit code and the nonce itself, which no job knows: written by rename
+  detached.json    the command's exit code while processes that left its group go on
+  halted.json      the training was asked to end, and when, by the instance's age
+  exit.json        exit code and the nonce itself, which no job knows: written by rename, and
+                   where the disk is full by `markers`' other ways
 """
 
 import hashlib
 import os
 import shutil
 import signal
-import subprocess
 import time
 
-from . import container, daemon
+from . import age, children, container, daemon, markers, window, wire
 from .fence import control_folder
-from .inspect import find_tool
 
-_WINDOW = ("220", "50")  # columns, rows: wide enough that no trainer wraps its metrics
-_OWN_ENV = {"PYTHONUNBUFFERED": "1", "COLUMNS": _WINDOW[0], "LINES": _WINDOW[1]}
+_OWN_ENV = {"PYTHONUNBUFFERED": "1", "COLUMNS": window.COLUMNS, "LINES": window.ROWS}
 _ACKNOWLEDGE_S = 15.0
+KILL_S = 5.0  # from SIGKILL on: what lives then is held by the kernel, or is another user's
+_PULSE_S = 2.0
+_IDLE_S = 600.0
 
 
 def start(request, _pipe):
@@ -47,20 +50,21 @@ def start(request, _pipe):
             os.close(fd)
         time.sleep(0.005)
     found = state(request, None)
-    found["window"] = _open_window(request) if found["phase"] != "none" else None
+    found["window"] = window.open_for(request) if found["phase"] != "none" else None
     return found
 
 
 def state(request, _pipe):
     """Say how the training stands.
 
-    "phase" is none, running, ended or interrupted; "exit" the exit marker or None.
+    "phase" is none, running, ended or interrupted; "exit" the exit marker or None; "detached"
+    {"code", "processes"} while the command has ended and processes of it go on, else None.
     """
     control = control_folder(request)
     running = daemon.is_locked(os.path.join(control, "supervisor.lock"))
     # read the marker after the lock: a supervisor writes it before it lets go
     begun = daemon.read_json(os.path.join(control, "start.json"))
-    exited = _exit_marker(control, begun)
+    exited = _exit_marker(control, begun, request["run"])
     job = daemon.read_json(os.path.join(control, "job.json"))
     if exited is not None:
         phase = "ended"
@@ -73,33 +77,65 @@ def state(request, _pipe):
         "phase": phase,
         "start": begun,
         "exit": exited,
-        "guard": daemon.read_json(os.path.join(control, "ended-by-guard.json")),
+        "detached": _detached(control) if phase == "running" else None,
+        "guard": markers.newest(os.path.join(control, "ended-by-guard.json"), request["run"]),
     }
 
 
-def _exit_marker(control, begun):
+def _exit_marker(control, begun, run):
     """The exit marker if it carries the nonce that the start marker has the hash of, else None."""
+    for marker in markers.found(os.path.join(control, "exit.json"), run) if begun else ():
+        said = hashlib.sha256(str(marker.get("nonce")).encode()).hexdigest()
+        if said == begun["nonce_sha256"]:
+            return marker
+    return None
+
+
+def _detached(control):
     try:
-        marker = daemon.read_json(os.path.join(control, "exit.json"))
-        said = hashlib.sha256(marker["nonce"].encode()).hexdigest()
-    except (ValueError, KeyError, TypeError, AttributeError):
-        return None  # there is none, or something else has been written in its place
-    return marker if begun is not None and said == begun["nonce_sha256"] else None
+        found = daemon.read_json(os.path.join(control, "detached.json"))
+        return {"code": int(found["code"]), "processes": int(found["processes"])}
+    except (ValueError, KeyError, TypeError):
+        return None  # there is none, or it is half written: it is only told
 
 
-def halt(request, _pipe):
-    """End the training: SIGTERM to its group, SIGKILL after ``grace_s``; returns `state`."""
+def halt(request, pipe):
+    """End the training: SIGTERM, SIGKILL after ``grace_s``; returns `state`.
+
+    Its phase is still "running" where a process survives SIGKILL for five seconds: no wait would
+    end it. Its group is signalled, and what has left that.
+    """
     control = control_folder(request)
     job = daemon.read_json(os.path.join(control, "job.json"))
-    deadline = time.monotonic() + request["grace_s"]
-    asked = False
-    while job is not None and state(request, None)["phase"] == "running":
-        late = time.monotonic() >= deadline
-        if late or not asked:
-            daemon.signal_group(job["pid"], signal.SIGKILL if late else signal.SIGTERM)
-            asked = True
+    found = state(request, None)
+    if job is None or found["phase"] != "running":
+        return found
+    _mark_halted(control, request)
+    children.end(job, signal.SIGTERM)
+    kill_at = time.monotonic() + request["grace_s"]
+    said = time.monotonic()
+    while found["phase"] == "running" and time.monotonic() < kill_at + KILL_S:
+        if time.monotonic() >= kill_at:
+            children.end(job, signal.SIGKILL)
+        if pipe is not None and time.monotonic() - said >= _PULSE_S:
+            said = time.monotonic()
+            pipe.send_json(wire.JSON, {"halting": True})  # the line counts silence as broken
         time.sleep(0.05)
-    return state(request, None)
+        found = state(request, None)
+    return found
+
+
+def _mark_halted(control, request):
+    """Say that the training was asked to end: from then on it is no reason to wait for it.
+
+    Where it can't be written, only the guard's wait is longer.
+    """
+    known = age.read(control, request["run"])
+    try:
+        value = {"age_s": known.seconds() if known else None}
+        daemon.write_json(os.path.join(control, "halted.json"), value)
+    except OSError:
+        return
 
 
 def _launch(control, request, fd):
@@ -114,6 +150,7 @@ def _launch(control, request, fd):
 
 
 def _mark_start(control, request):
+    markers.reserve(os.path.join(control, "exit.json"))  # the training may fill the disk
     marker = {
         "run": request["run"],
         "epoch": request["epoch"],
@@ -148,24 +185,45 @@ def _acknowledged(control):
 
 def _supervise(control, request, lock_fd, program):
     """Run the command as a child and write its exit marker; the daemon's whole life."""
-    code = 70  # sysexits' "internal software error", if we can't even fork
+    code, signum = 70, 0  # sysexits' "internal software error", if we can't even fork
     try:
         os.set_inheritable(lock_fd, False)
+        oom_score = daemon.set_oom_score(-1000)
+        children.adopt_orphans()
         log = os.open(request["log"], os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
         pid = os.fork()
         if pid == 0:
+            if oom_score is not None:
+                daemon.set_oom_score(oom_score)
             _become_job(control, request, log, program)  # never returns
         status = os.waitpid(pid, 0)[1]
-        if program is not None:
-            container.remove(request["root"], request["run"])  # it outlives a killed client
-        daemon.signal_group(pid, signal.SIGTERM)  # what the command left in the background
         signum = status & 0x7F
         code = 128 + signum if signum else status >> 8
+        _tidy(control, request, pid, program, code)
         marker = {"run": request["run"], "nonce": request["nonce"], "code": code, "signal": signum}
         marker.update(at=time.time(), log_size=os.fstat(log).st_size)
-        daemon.write_json(os.path.join(control, "exit.json"), marker)
+        markers.save(os.path.join(control, "exit.json"), request["run"], marker)
     finally:
         os._exit(0)
+
+
+def _tidy(control, request, pid, program, code):
+    """End what the command left in its group, wait for what has left that; fail at nothing."""
+
+    def say(count):
+        value = {"code": code, "processes": count}
+        try:
+            daemon.write_json(os.path.join(control, "detached.json"), value)
+        except OSError:
+            return  # it is only told
+
+    try:
+        children.end_rest_of(pid)
+        children.wait_for_detached(pid, request.get("idle_s", _IDLE_S), say)
+        if program is not None:
+            container.remove(request["root"], request["run"])  # it outlives a killed client
+    except Exception:  # noqa: BLE001 - whatever it is, the exit code is worth more
+        return
 
 
 def _become_job(control, request, log, program):
@@ -178,8 +236,9 @@ def _become_job(control, request, log, program):
         os.dup2(log, 2)
         os.chdir(request["cwd"])
         os.umask(0o022)
-        born = daemon.born(os.getpid())
-        daemon.write_json(os.path.join(control, "job.json"), {"pid": os.getpid(), "born": born})
+        job = {"pid": os.getpid(), "born": daemon.born(os.getpid())}
+        job["supervisor"] = {"pid": os.getppid(), "born": daemon.born(os.getppid())}
+        daemon.write_json(os.path.join(control, "job.json"), job)
         argv = _argv(request, program)
         os.execve(argv[0], argv, _environment(request))
     except OSError as error:
@@ -204,46 +263,3 @@ def _environment(request):
     env.update(request["secrets"])
     env["PATH"] = os.pathsep.join(request["path_first"] + [env.get("PATH", os.defpath)])
     return env
-
-
-def _open_window(request):
-    """Open a tmux session that shows the log; returns its name, None without tmux.
-
-    The session is a window on the training, not its parent: it may be killed at will.
-    """
-    tmux = find_tool("tmux")
-    if tmux is None:
-        return None
-    if _tmux(tmux, "has-session", "-t", "=" + request["session"]) == 0:
-        return request["session"]
-    env = {k: v for k, v in os.environ.items() if k != daemon.MARK[:-1]}
-    show = "exec tail -n +1 -F '%s'" % request["log"].replace("'", "'\\''")
-    argv = [tmux, "new-session", "-d", "-s", request["session"], "-x", _WINDOW[0], "-y", _WINDOW[1]]
-    try:
-        subprocess.check_output(
-            argv + [show], stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, env=env, timeout=10
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None  # the training does not depend on it; the caller says that there is no window
-    return request["session"]
-
-
-def close_window(session):
-    """End the tmux session of a run, if there is one."""
-    tmux = find_tool("tmux")
-    if tmux is not None:
-        _tmux(tmux, "kill-session", "-t", "=" + session)
-
-
-def _tmux(tmux, *argv):
-    """Ask tmux something; its exit status, None when it does not answer."""
-    try:
-        return subprocess.call(
-            [tmux] + list(argv),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            timeout=10,
-        )
-    except (OSError, subprocess.SubprocessError):
-        return None  # no training depends on its window

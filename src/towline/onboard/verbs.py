@@ -8,6 +8,7 @@ VERBS = {
     "attest": ("attest", "attest"),
     "end_passwords": ("attest", "end_passwords"),
     "guard": ("guard", "arm"),
+    "rearm": ("guard", "rearm"),
     "receive": ("receive", "receive"),
     "take": ("receive", "take"),
     "unpack": ("unpack", "unpack"),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -25,16 +25,17 @@ from towline.core.instance import (
     parse_tag,
 )
 from towline.core.offers import Listed, fits, left_out_text, sound
+from towline.core.renter import Renter, fingerprint
 from towline.core.task import Resources
 from towline.errors import CredentialsError, SpecError
 from towline.ports import Clock, Finding, Memo
 from towline.providers import keys_of
-from towline.providers.settings import require_known
+from towline.providers.settings import earlier_keys, require_known
 
 #: settings that every driver knows; a driver's own stand in `Driver.SETTINGS`
 COMMON = (
     "base_url", "project", "region", "image", "ssh_user", "ssh_port", "settle_s", "timeout_s",
-    "accept_first_key", "accept_free",
+    "accept_first_key", "accept_free", "earlier_keys",
 )  # fmt: skip
 
 
@@ -61,6 +62,14 @@ class Account:
             raise CredentialsError(message, hint=hint)
         return value
 
+    def fingerprint(self) -> str:
+        """By what the account's key is told from another; "" without one.
+
+        Of several keys the first names the account, and the others may be renewed.
+        """
+        named = next((self.keys.get(one) for one in keys_of(self.name)), None)
+        return fingerprint(self.name, named) if named else ""
+
     def text(self, name: str, default: str) -> str:
         """A setting that is a word."""
         return str(self.settings.get(name, default))
@@ -79,10 +88,19 @@ class Account:
 
 
 class OnlyInstances:
-    """The answers of a provider that gives addresses by itself and keeps nothing but instances."""
+    """The answers of a provider that gives addresses by itself and keeps nothing but instances,
+    on machines that no account rents."""
 
     async def attach_address(self, instance: Instance, memo: Memo) -> None:
         """Do nothing: the provider gives the address by itself; see the port."""
+
+    def renter(self) -> Renter | None:
+        """No account rents; see the port."""
+        return None
+
+    async def account_id(self) -> str | None:
+        """No id is told; see the port."""
+        return None
 
     async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
         """Nothing but instances is kept; see the port."""
@@ -96,12 +114,14 @@ class Driver(OnlyInstances, abc.ABC):
     """What cloud drivers have in common.
 
     A subclass sets `name`, `FEATURES`, `SSH_USER` and, where it knows more words in config.yaml,
-    `SETTINGS`; it writes `_all_offers`, `create`, `get`, `list_tagged` and `terminate`.
+    `SETTINGS` and, of all settings, those in `PLACE` that decide which part of which account
+    answers; it writes `_all_offers`, `create`, `get`, `list_tagged` and `terminate`.
     """
 
     name: ClassVar[str]
     FEATURES: ClassVar[Features]
     SETTINGS: ClassVar[tuple[str, ...]] = ()
+    PLACE: ClassVar[tuple[str, ...]] = ("base_url",)
     SSH_USER: ClassVar[str] = "ubuntu"
 
     def __init__(self, account: Account) -> None:
@@ -121,6 +141,17 @@ class Driver(OnlyInstances, abc.ABC):
             settle_s=account.number("settle_s", self.FEATURES.settle_s),
             host_key_grade="C" if unproven else self.FEATURES.host_key_grade,
             free=account.settings.get("accept_free") is True,
+        )
+
+    def renter(self) -> Renter:
+        """Which account this is; see the port."""
+        account = self.account
+        place = {one: account.text(one, "").rstrip("/") for one in self.PLACE}
+        return Renter(
+            provider=self.name,
+            key=account.fingerprint(),
+            place={name: value for name, value in place.items() if value},
+            earlier_keys=earlier_keys(account.settings.get("earlier_keys"), account.name),
         )
 
     async def check(self) -> list[Finding]:
@@ -219,8 +250,3 @@ def status_of(word: object, table: Mapping[str, InstanceStatus]) -> InstanceStat
     Upper and lower case are one: two calls of one API differ in it.
     """
     return table.get(str(word).lower(), InstanceStatus.BUILDING)
-
-
-def tagged(instances: Iterable[Instance]) -> list[Instance]:
-    """Those that carry a tag of towline's."""
-    return [one for one in instances if parse_tag(one.tag) is not None]

@@ -33,7 +33,7 @@ from towline.core.offers import Listed
 from towline.core.task import Resources
 from towline.ports import Finding, Memo
 from towline.providers.account import Account, Driver, status_of
-from towline.providers.canopywave_addresses import Addresses, Note, owner
+from towline.providers.canopywave_addresses import Addresses
 from towline.providers.canopywave_check import basics, details
 from towline.providers.canopywave_offers import Catalogue
 from towline.providers.canopywave_project import CONSOLE, Project
@@ -44,7 +44,8 @@ from towline.providers.canopywave_reading import (
     row_of_server,
     without,
 )
-from towline.providers.parts import need, segment
+from towline.providers.ends import end
+from towline.providers.parts import ident, label, need, segment, text
 from towline.providers.times import utc_seconds
 
 _PASSWORD_LENGTH = 32
@@ -54,11 +55,13 @@ class CanopyWave(Driver):
     """One CanopyWave account."""
 
     name = "canopywave"
+    PLACE = ("base_url", "project")
     FEATURES = Features(
         host_key_grade="B",
         powered_off_bills=None,
         console_url=CONSOLE,
         password_login=True,
+        leftovers=("key", "address"),
         boot_s=240.0,
     )
 
@@ -125,7 +128,7 @@ class CanopyWave(Driver):
                 keypair=tag,
                 password=password,
             )
-            return str(need(answer, "id"))
+            return ident(answer, "id")
         except errors.TowlineError as error:
             error.message = without(error.message, password)
             error.args = (error.message,)
@@ -164,42 +167,42 @@ class CanopyWave(Driver):
     async def _listed(self) -> list[dict[str, Any]]:
         listed = await self._project.instances()
         for row in listed:
-            self._regions[need(row, "id")] = need(row, "region")
-        count = Counter(str(row.get("name")) for row in listed)
+            self._regions[ident(row, "id")] = need(row, "region", kind=str)
+        count = Counter(label(row, "name") for row in listed)
         self._twins = {name for name, times in count.items() if times > 1}
         return listed
 
     async def list_tagged(self) -> list[Instance]:
         """List what has a tag of ours for a name; see the port."""
         listed = await self._listed()
-        return await self._read([row for row in listed if parse_tag(row.get("name") or "")])
+        return await self._read([row for row in listed if parse_tag(label(row, "name"))])
 
     async def _read(self, listed: list[dict[str, Any]]) -> list[Instance]:
         """Instances in our words, without those that are gone."""
-        there = [row for row in listed if str(need(row, "status")).lower() not in GONE]
+        there = [row for row in listed if need(row, "status", kind=str).lower() not in GONE]
         kinds = await self._catalogue.kinds_or_none() if there else []
         return [self._instance(row, await self._host(row), kinds) for row in there]
 
     async def _host(self, row: Mapping[str, Any]) -> str | None:
         """Its public address. The list shows it late or never; by name the addresses tell it."""
-        host: str | None = row.get("publicIp") or None
+        host: str | None = text(row, "publicIp") or None
         if host or str(row["status"]).lower() != "active" or row["name"] in self._twins:
             return host
         try:
             ips = await self._project.ips(row["region"])
         except errors.ProviderError:
             return None  # an instance without an address can still be ended
-        return next((one.get("ip") for one in ips if one.get("server") == row["name"]), None)
+        return next((text(one, "ip") for one in ips if one.get("server") == row["name"]), None)
 
     def _instance(
         self, row: Mapping[str, Any], host: str | None, kinds: Iterable[Kind]
     ) -> Instance:
-        word, shown = str(row["status"]).lower(), str(row.get("flavor") or "")
+        word, shown = str(row["status"]).lower(), text(row, "flavor")
         fitting = [kind for kind in kinds if shown and shown in {kind.name, kind.flavor}]
         return Instance(
-            id=InstanceId(row["id"]),
+            id=InstanceId(ident(row, "id")),
             provider=self.name,
-            tag=str(need(row, "name")),
+            tag=label(row, "name"),
             status=status_of(word, STATUSES),
             address=self.address(host) if host else None,
             started_at=utc_seconds(row.get("launchedAt")),
@@ -217,10 +220,8 @@ class CanopyWave(Driver):
         region = self._regions.get(instance_id)
         if region is None:
             return
-        try:
-            await self._project.post("/instance-operations/terminate", region, id=instance_id)
-        except errors.NotFound:
-            return
+        asked = self._project.post("/instance-operations/terminate", region, id=instance_id)
+        await end(self.get, instance_id, asked)
         self._unseen.pop(instance_id, None)
 
     # -- addresses and keys ---------------------------------------------------------------------
@@ -234,18 +235,17 @@ class CanopyWave(Driver):
             await self._addresses.attach(region, instance, memo)
 
     async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:
-        """List our keys and addresses in every region; see the port."""
+        """List our keys and addresses in every region, also of the memos; see the port."""
         found = []
-        for region in await self._project.regions():
-            notes = {tag: Note(memo, region) for tag, memo in memos.items()}
+        noted = {region for memo in memos.values() for region in memo.read()}
+        for region in sorted(noted.union(await self._project.regions())):
             keys = [("key", name, name) for name in await self._project.keys(region)]
-            ips = [
-                ("address", row["id"], owner(row, notes)) for row in await self._project.ips(region)
-            ]
+            listed = await self._addresses.leftovers(region, memos)
+            ips = [("address", one, tag) for one, tag in listed]
             found += [
                 Leftover(provider=self.name, kind=kind, id=f"{region}/{one}", tag=tag)
                 for kind, one, tag in [*keys, *ips]
-                if tag is not None and parse_tag(tag) is not None
+                if parse_tag(tag) is not None
             ]
         return found
 

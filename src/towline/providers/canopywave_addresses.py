@@ -1,40 +1,32 @@
 """Public addresses of CanopyWave: launch gives none, so one is allocated, associated, released.
 
-An address carries no name of ours, and it bills until it is released; so what is ours is kept in
-the run's memo, on disk before it is asked for. By region, because a run may try several:
-
-    before     ids that were there when an address was asked for; kept while the answer is unknown:
-               what has come since and lies idle may then be ours
-    guess      the one that was taken for it; `before` is kept beside it, for the guess may be wrong
-    allocated  ids that we made: to be released
-    reused     ids that were there and lay idle, taken because no more may be made: to be kept
-
-The vendor says that an address is lost with its instance, Neutron's own documents that it stays:
-both are handled, for only the list of addresses is believed.
-
-A wrong guess shows when the other run's memo is there too, or when the address serves another. It
-does not when two runs died, one before the answer came and one after it, and of the second nothing
-is known: its address may then be taken, and the first one's own be left idle.
+An address bills until it is released, and carries no name of ours; `canopywave_notes` keeps in the
+run's memo which are ours. The vendor says that an address is lost with its instance, Neutron's own
+documents that it stays: both are handled. Of what the memo holds nothing is forgotten for one list
+that lacks it: it is asked for again, and released until CanopyWave took the order, or has not
+known it for longer than its lists need to settle.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from towline import errors
 from towline.core.backoff import delays
-from towline.core.instance import Instance, parse_tag
+from towline.core.instance import Instance
 from towline.ports import Clock, Memo
-from towline.providers.canopywave_project import Project
-from towline.providers.parts import need, segment
+from towline.providers.canopywave_notes import SETTLE_S, Note, claims
+from towline.providers.canopywave_project import CONSOLE, Project
+from towline.providers.parts import ident, segment
 
 #: an association took 5 to 10 s where somebody measured it; only then it is asked for again
 _ASSOCIATE_S = 15.0
-#: After a lost answer: how long the address may take to be listed, and how long one that another
-#: run has just made may lie idle. Before that nothing is guessed, and no other asked for.
-_SETTLE_S = 30.0
 _POLL_S = (0.1, 2.0)
+_WHOSE = (
+    f"release it in the console at {CONSOLE}, unless somebody wants it; towline does not, for it may "
+    "be somebody else's"
+)
 
 Row = Mapping[str, Any]
 
@@ -45,9 +37,13 @@ class Addresses:
     def __init__(self, project: Project, clock: Clock, settle_s: float) -> None:
         self._project = project
         self._clock = clock
-        self._settle_s = min(_SETTLE_S, settle_s)
+        self._settle_s = min(SETTLE_S, settle_s)
         self._asked: dict[str, float] = {}  # address -> when its association was asked for
         self._open: dict[tuple[str, str], float] = {}  # region, tag -> since when a loss is known
+        self._unknown: dict[str, float] = {}  # address -> since when neither call nor list knows it
+        self._released: set[str] = set()
+        self._made_at: dict[str, float] = {}  # of those that leftovers have shown
+        self._unclear: set[str] = set()
 
     async def attach(self, region: str, instance: Instance, memo: Memo) -> None:
         """Go one step: nothing, or one association, of an address that is allocated if need be.
@@ -55,15 +51,16 @@ class Addresses:
         Raises:
             QuotaExceeded, NoCapacity: No address may be made, and none lies idle.
         """
-        note = Note(memo, region)
+        note = Note(memo, region, self._clock)
         rows = await self._project.ips(region)
         note.refute(rows, instance.tag)
         serving = [row["id"] for row in rows if row.get("server") == instance.tag]
         if serving:
             note.settle(serving)
             return
-        chosen = note.own(rows)
+        chosen = note.own(rows, self._given_up(rows))
         if chosen is None and note.is_open:
+            note.look(rows)
             since = self._open.setdefault((region, instance.tag), self._clock.monotonic())
             if self._clock.monotonic() < since + self._settle_s:
                 return
@@ -73,10 +70,17 @@ class Addresses:
             self._open.pop((region, instance.tag), None)
         await self._associate(chosen, instance, note)
 
+    def _given_up(self, rows: list[dict[str, Any]]) -> set[str]:
+        """Addresses that nothing has known for so long that another is asked for."""
+        for row in rows:
+            self._unknown.pop(row["id"], None)
+        before = self._clock.monotonic() - self._settle_s
+        return {address for address, since in self._unknown.items() if since <= before}
+
     async def _allocate(self, note: Note, rows: list[dict[str, Any]]) -> str:
         note.intend(rows)
         try:
-            made = str(need(await self._project.post("/ips", note.region), "id"))
+            made = ident(await self._project.post("/ips", note.region), "id")
         except (errors.ProviderUnavailable, errors.ProviderReplyError):
             raise  # it may have been made: the intent stays
         except (errors.QuotaExceeded, errors.NoCapacity) as refused:
@@ -95,10 +99,15 @@ class Addresses:
         try:
             await self._project.post(path, note.region, instanceId=instance.id)
         except errors.NotFound:
-            # of the address, or of the instance: only the former is to be forgotten
+            # of the address, or of the instance; and the list may be of yesterday
             if address not in [row["id"] for row in await self._project.ips(note.region)]:
-                note.drop(address)
+                self._unknown.setdefault(address, now)
             return
+        except errors.ProviderError as refused:
+            if type(refused) is not errors.ProviderError:
+                raise
+            # no page says what is refused when: one refusal is no reason to end the instance
+            raise errors.ProviderUnavailable(refused.message, hint=refused.hint) from refused
         self._asked[address] = now
         if note.is_open:
             await self._confirm(address, instance.tag, note)
@@ -115,148 +124,46 @@ class Addresses:
                 return
             await self._clock.sleep(pause_s)
 
-    async def release(self, region: str, address: str, tag: str) -> None:
-        """Release an address that is idle or serves an instance of that tag; others are not ours."""
-        rows = await self._project.ips(region)
-        row = next((one for one in rows if one["id"] == address), None)
-        if row is None or row.get("server") not in {None, "", tag}:
-            return
-        if row.get("server"):
-            await self._project.delete(f"/ips/{_path(address)}/disassociate", region)
-        await self._project.delete(f"/ips/{_path(address)}", region)
+    async def leftovers(self, region: str, memos: Mapping[str, Memo]) -> list[tuple[str, str]]:
+        """Addresses that are ours or may be, with their tags; also such as no list shows.
 
-
-class Note:
-    """A memo's part for one region; every change is on disk when the method returns."""
-
-    def __init__(self, memo: Memo, region: str) -> None:
-        self.region = region
-        self._memo = memo
-        self._value: dict[str, Any] = dict(memo.read().get(region, {}))
-
-    @property
-    def is_open(self) -> bool:
-        """Whether an address was asked for whose answer is unknown."""
-        return "before" in self._value and "guess" not in self._value
-
-    def own(self, rows: list[dict[str, Any]]) -> str | None:
-        """One that the memo holds and that serves nobody; what isn't listed is tried as well."""
-        taken = {row["id"] for row in rows if row.get("server")}
-        held = [*self._held(), *self._value.get("reused", [])]
-        return next((one for one in held if one not in taken), None)
-
-    def refute(self, rows: list[dict[str, Any]], tag: str) -> None:
-        """A guess that serves another was that other's; so ours is still to be found."""
-        others = [row["id"] for row in rows if row.get("server") not in {None, "", tag}]
-        if self._value.get("guess") in others:
-            self._write(guess=None)
-
-    def guess(self, rows: list[dict[str, Any]]) -> str | None:
-        """One that came after we asked, and lies idle."""
-        return next((row["id"] for row in rows if self.may_be_ours(row)), None)
-
-    def may_be_ours(self, row: Row, *, contested: bool = False) -> bool:
-        """Whether this address could be the one that was asked for.
-
-        Args:
-            row: Of the list of addresses.
-            contested: Whether the one that was guessed may be another run's.
+        Of the latter only a release is proof; `release` remembers it, and the memo is told.
         """
-        before = self._value.get("before")
-        unknown = self.is_open or contested
-        return unknown and before is not None and row["id"] not in before and _is_idle(row)
+        rows = await self._project.ips(region)
+        notes = {tag: Note(memo, region, self._clock) for tag, memo in memos.items()}
+        listed = {row["id"] for row in rows}
+        found = list(claims(rows, notes))
+        self._unclear -= listed
+        self._unclear |= {address for address, _tag, sure in found if not sure}
+        pairs = [(address, tag) for address, tag, _sure in found]
+        for tag, note in notes.items():
+            for address, made_at in note.unseen(listed).items():
+                if address in self._released:
+                    note.released(address)
+                else:
+                    self._made_at[address] = made_at
+                    pairs.append((address, tag))
+            note.close(rows)
+        return pairs
 
-    def holds(self, address: str) -> bool:
-        """Whether it is one that we made, as far as is known."""
-        return address in self._held()
-
-    def borrows(self, address: str) -> bool:
-        """Whether it is one that is to be kept."""
-        return address in self._value.get("reused", [])
-
-    def contested(self, others: Iterable[Note]) -> bool:
-        """Whether what was guessed may be another run's: it holds it, or its own is not found."""
-        guess = self._value.get("guess")
-        return guess is not None and any(
-            one.holds(guess) or (one.is_open and guess not in one.before)
-            for one in others
-            if one is not self
-        )
-
-    @property
-    def before(self) -> list[str]:
-        """What was there when an address was asked for; [] when none was."""
-        return list(self._value.get("before", []))
-
-    def _held(self) -> list[str]:
-        guess = self._value.get("guess")
-        return [*self._value.get("allocated", []), *([guess] if guess else [])]
-
-    def intend(self, rows: list[dict[str, Any]]) -> None:
-        """An address is about to be asked for."""
-        self._write(before=[row["id"] for row in rows])
-
-    def forget_intent(self) -> None:
-        """Nothing was made."""
-        self._write(before=None)
-
-    def made(self, address: str) -> None:
-        """The answer came. Should it be one that was there before, it is not ours to release."""
-        allocated = self._value.get("allocated", [])
-        new = [] if address in self._value.get("before", []) else [address]
-        self._write(allocated=[*allocated, *new], before=None)
-
-    def settle(self, addresses: list[str]) -> None:
-        """These serve the instance now: one that came after we asked is what the answer was."""
-        if self.is_open:
-            known = {*self._value["before"], *self._held()}
-            new = next((one for one in addresses if one not in known), None)
-            self._write(guess=new)
-
-    def borrow(self, rows: list[dict[str, Any]], refused: errors.ProviderError) -> str:
-        """Take one that lies idle, and remember that it is not ours.
+    async def release(self, region: str, address: str, tag: str) -> None:
+        """Release an address that is idle or serves an instance of that tag; others are not ours.
 
         Raises:
-            ProviderError: The refusal, when there is none.
+            ProviderError: It may be somebody else's.
         """
-        idle = next((str(row["id"]) for row in rows if _is_idle(row)), None)
-        self.forget_intent()
-        if idle is None:
-            raise refused
-        self._write(reused=[*self._value.get("reused", []), idle])
-        return idle
-
-    def drop(self, address: str) -> None:
-        """It is gone."""
-        if address == self._value.get("guess"):
-            self._write(guess=None, before=None)
-        for kind in ("allocated", "reused"):
-            self._write(**{kind: [one for one in self._value.get(kind, []) if one != address]})
-
-    def _write(self, **changes: Any) -> None:
-        value = {**self._value, **changes}
-        self._value = {key: one for key, one in value.items() if one is not None}
-        self._memo.write({**self._memo.read(), self.region: self._value})
-
-
-def owner(row: Row, notes: Mapping[str, Note]) -> str | None:
-    """The tag for which an address is held; None when it is not ours to release."""
-    address, server = row["id"], row.get("server") or None
-    if any(note.borrows(address) for note in notes.values()):
-        return None
-    if server is not None:
-        return server if parse_tag(server) is not None else None
-    made = [tag for tag, note in notes.items() if note.holds(address)]
-    perhaps = [
-        tag
-        for tag, note in notes.items()
-        if note.may_be_ours(row, contested=note.contested(notes.values()))
-    ]
-    return next(iter([*made, *perhaps]), None)
-
-
-def _is_idle(row: Row) -> bool:
-    return not row.get("server") and str(row.get("status", "")).upper() == "DOWN"
+        rows = await self._project.ips(region)
+        row = next((one for one in rows if one["id"] == address), {})
+        if row.get("server") not in {None, "", tag}:
+            return
+        if address in self._unclear:
+            message = f"address {row.get('ip') or address} lies idle since one was asked for whose"
+            raise errors.ProviderError(f"{message} answer was lost", hint=_WHOSE)
+        if row.get("server"):
+            await self._project.delete(f"/ips/{_path(address)}/disassociate", region)
+        was_there = await self._project.delete(f"/ips/{_path(address)}", region)
+        if was_there or self._clock.now() >= self._made_at.get(address, 0.0) + self._settle_s:
+            self._released.add(address)
 
 
 def _path(address: str) -> str:

@@ -6,14 +6,14 @@ DELETE, in the body of POST.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from towline import errors
 from towline.providers.account import Account
 from towline.providers.canopywave_reading import data_of, names
 from towline.providers.http import Rule, api_of
-from towline.providers.parts import need, rows
+from towline.providers.pages import require_end
+from towline.providers.parts import ident, need, rows, text
 
 BASE_URL = "https://cloud-api.canopywave.io/api/v1"
 CONSOLE = "https://cloud.canopywave.io"
@@ -30,6 +30,12 @@ _RULES = (
     ),
     Rule(r"default payment method", errors.PaymentNeeded),
     Rule(r"(?s)^4.*insufficient (funds|balance|credit)", errors.PaymentNeeded),
+    # the words of what is wrong with the question, and of no thing that was asked for
+    Rule(
+        r"^404 .*\b(project|region)\b(?! network)",
+        errors.ProviderError,
+        f"check {_SETTING}.project and region",
+    ),
     Rule(
         r"project network not found",
         errors.ProviderError,
@@ -82,7 +88,7 @@ class Project:
         """The regions that the API lists; None where it lacks the call, which no page names."""
         try:
             return names(await self.get("/regions"))
-        except errors.NotFound:
+        except (errors.NotFound, errors.ProviderReplyError):
             return None
 
     async def regions(self) -> list[str]:
@@ -91,7 +97,12 @@ class Project:
         Raises:
             ProviderError: The API does not tell, and no setting does.
         """
-        found = await self.listed_regions()
+        try:
+            found = await self.listed_regions()
+        except errors.ProviderError:
+            if self.region is None:
+                raise
+            found = None  # no page names the call: what is set needs no word of it
         if found is None and self.region is None:
             hint = f"set {_SETTING}.region in config.yaml"
             raise errors.ProviderError("canopywave lists no regions", hint=hint)
@@ -116,9 +127,9 @@ class Project:
         """Do something in a region; what is in the answer's envelope."""
         return data_of(await self._api.send("POST", path, {**await self._where(region), **more}))
 
-    async def delete(self, path: str, region: str) -> None:
-        """Remove something in a region; what is gone already is no error."""
-        await self._api.remove(path, params=await self._where(region))
+    async def delete(self, path: str, region: str) -> bool:
+        """Remove something in a region; what is gone already is no error. Whether it was there."""
+        return await self._api.remove(path, params=await self._where(region))
 
     async def _where(self, region: str | None) -> dict[str, str]:
         where = {"project": await self.name()}
@@ -128,17 +139,25 @@ class Project:
 
     async def instances(self) -> list[dict[str, Any]]:
         """Rows of all instances in all regions."""
-        return rows(await self.get("/instances"))
+        return await self._rows("/instances")
 
     async def keys(self, region: str) -> dict[str, str]:
         """Public keys of a region by name."""
-        listed = rows(await self.get("/ssh-keys", region))
-        pairs: list[Mapping[str, Any]] = [need(one, "keypair") for one in listed]
-        return {str(need(one, "name")): str(one.get("public_key") or "") for one in pairs}
+        listed = await self._rows("/ssh-keys", region)
+        pairs = [need(one, "keypair", kind=dict) for one in listed]
+        return {need(one, "name", kind=str): text(one, "public_key") for one in pairs}
 
     async def ips(self, region: str) -> list[dict[str, Any]]:
         """Rows of a region's public addresses."""
-        listed = rows(await self.get("/ips", region))
+        listed = await self._rows("/ips", region)
         for row in listed:
-            need(row, "id")
+            row["id"] = ident(row, "id")
+            text(row, "server")
         return listed
+
+    async def _rows(self, path: str, region: str | None = None) -> list[dict[str, Any]]:
+        """A list to its end; null is none."""
+        answer = await self._api.get(path, await self._where(region))
+        found = rows(data_of(answer))
+        require_end(answer, len(found))
+        return found

@@ -7,7 +7,7 @@ Shapes that only a third-party client has seen, and no page of the vendor's show
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from towline import errors
 from towline.core import gpu
 from towline.core.instance import InstanceStatus
 from towline.providers.listing import chip, size
-from towline.providers.parts import need
+from towline.providers.parts import ident, need, rows, text, told, words
 
 #: an upper and a lower case form of each are in use; the words are OpenStack Nova's [guess]
 STATUSES = {
@@ -98,7 +98,7 @@ def kind_of(row: Mapping[str, Any]) -> Kind:
     return Kind(
         flavor=flavor,
         name=name,
-        images=tuple(str(one) for one in row.get("images") or ()),
+        images=tuple(words(row, "images")),
         gpu=model,
         gpus=gpus,
         price_usd_per_h=price,
@@ -133,22 +133,22 @@ def in_stock(answer: Any, region: str, flavor: str) -> bool | None:
 def row_of_server(server: Mapping[str, Any], region: str) -> dict[str, Any]:
     """A raw Nova server, as one instance's page has it, in the form of the list's rows."""
     return {
-        "id": need(server, "id"),
+        "id": ident(server, "id"),
         "name": need(server, "name"),
         "status": need(server, "status"),
         "region": region,
-        "flavor": (server.get("flavor") or {}).get("original_name") or "",
+        "flavor": text(server, "flavor", "original_name"),
         "launchedAt": server.get("OS-SRV-USG:launched_at"),
-        "publicIp": _floating(server.get("addresses") or {}),
+        "publicIp": _floating(told(server, "addresses", kind=dict) or {}),
     }
 
 
-def _floating(addresses: Mapping[str, Sequence[Mapping[str, Any]]]) -> str | None:
+def _floating(addresses: Mapping[str, Any]) -> str | None:
     """Never the first address: that is the fixed one, which only its own network can reach."""
     for entries in addresses.values():
-        for entry in entries:
+        for entry in rows(entries):
             if entry.get("OS-EXT-IPS:type") == "floating":
-                return entry.get("addr")
+                return text(entry, "addr") or None
     return None
 
 

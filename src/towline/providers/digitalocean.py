@@ -30,11 +30,13 @@ from towline.core.instance import (
 )
 from towline.core.offers import Listed
 from towline.ports import Finding, Memo
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import user_data
+from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
 from towline.providers.listing import chip, entries, offers_of, price, size, whole, word
-from towline.providers.parts import need, numeral, rows, segment
+from towline.providers.pages import all_of, require_end
+from towline.providers.parts import ident, need, numeral, rate, rows, segment, text, told, words
 from towline.providers.times import utc_seconds
 
 _BASE_URL = "https://api.digitalocean.com"
@@ -70,6 +72,7 @@ class DigitalOcean(Driver):
         containers=False,
         powered_off_bills=True,
         console_url="https://cloud.digitalocean.com/gpus",
+        leftovers=("key", "tag"),
         boot_s=180.0,
     )
 
@@ -121,36 +124,36 @@ class DigitalOcean(Driver):
         if vpc_uuid := self.account.text("vpc_uuid", ""):
             body["vpc_uuid"] = vpc_uuid
         answer = await self._api.send("POST", "/v2/droplets", body)
-        return self.made(str(need(answer, "droplet", "id")), offer, order)
+        return self.made(ident(answer, "droplet", "id"), offer, order)
 
     async def _key(self, order: Order) -> int:
         """The id of the run's key. Look first: one that is there is refused, whatever its name."""
         ours = order.public_key.split()[:2]  # without the comment
         for key in await self._pages("/v2/account/keys", "ssh_keys"):
-            if str(key.get("public_key")).split()[:2] == ours:
-                return int(need(key, "id"))
+            if text(key, "public_key").split()[:2] == ours:
+                return int(need(key, "id", kind=int))
         body = {"name": order.tag, "public_key": order.public_key}
         made = await self._api.send("POST", "/v2/account/keys", body)
-        return int(need(made, "ssh_key", "id"))
+        return int(need(made, "ssh_key", "id", kind=int))
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """Read one instance; see the port."""
         number = numeral(instance_id)
         if number is None:
             return None
-        try:
-            found = need(await self._api.get(f"/v2/droplets/{number}"), "droplet")
-            failed = need(found, "status") == "new" and await self._failed(number)
-        except errors.NotFound:
+        answer = await self._api.find(f"/v2/droplets/{number}")
+        if answer is None:
             return None
+        found = need(answer, "droplet", kind=dict)
+        failed = need(found, "status") == "new" and await self._failed(number)
         return self._read(found, failed=failed)
 
     async def _failed(self, number: str) -> bool:
         """Whether the droplet's creation has failed."""
-        answer = await self._api.get(f"/v2/droplets/{number}/actions")
-        return any(
+        answer = await self._api.find(f"/v2/droplets/{number}/actions")
+        return answer is not None and any(
             action.get("type") == "create" and action.get("status") == "errored"
-            for action in rows(need(answer, "actions"))
+            for action in all_of(answer, "actions")
         )
 
     async def list_tagged(self) -> list[Instance]:
@@ -159,20 +162,20 @@ class DigitalOcean(Driver):
             *await self._pages("/v2/droplets", "droplets", type="gpus"),
             *await self._pages("/v2/droplets", "droplets", type="droplets"),
         ]
-        return tagged(self._read(one) for one in found)
+        return [self._read(one) for one in found if parse_tag(_tag(one)) is not None]
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """Destroy an instance; see the port."""
         number = numeral(instance_id)
         if number is not None:
-            await self._api.remove(f"/v2/droplets/{number}")
+            await end(self.get, instance_id, self._api.remove(f"/v2/droplets/{number}"))
 
     async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
         """List our keys, and the account's tags that are ours; see the port."""
         keys = await self._pages("/v2/account/keys", "ssh_keys")
         tags = await self._pages("/v2/tags", "tags")
-        found = [("key", str(need(key, "id")), str(key.get("name"))) for key in keys]
-        found += [("tag", need(tag, "name"), need(tag, "name")) for tag in tags]
+        found = [("key", ident(key, "id"), need(key, "name", kind=str)) for key in keys]
+        found += [("tag", *[need(tag, "name", kind=str)] * 2) for tag in tags]
         return [
             Leftover(provider=self.name, kind=kind, id=name, tag=tag)
             for kind, name, tag in found
@@ -189,6 +192,12 @@ class DigitalOcean(Driver):
     async def check(self) -> list[Finding]:
         """Ask for offers, and whether the account may create; see the port."""
         return [*await super().check(), await self._standing()]
+
+    async def account_id(self) -> str | None:
+        """The team's id; see the port."""
+        account = need(await self._api.get("/v2/account"), "account")
+        team = (account.get("team") or {}).get("uuid")
+        return None if team is None else str(team)
 
     async def _standing(self) -> Finding:
         try:
@@ -213,31 +222,36 @@ class DigitalOcean(Driver):
             answer = await self._api.get(path, {**params, "page": page, "per_page": _PAGE})
             part = read(need(answer, key))
             found += part
-            links = answer.get("links") or {}
-            if not (links.get("pages") or {}).get("next"):
+            if not text(answer, "links", "pages", "next"):
+                require_end(answer, len(found))
                 return found
             if not part:
                 raise errors.ProviderReplyError(f"{self.name}'s list {path} has no end")
 
     def _read(self, found: Mapping[str, Any], *, failed: bool = False) -> Instance:
         """One instance in our words."""
-        word = "a failed creation" if failed else str(need(found, "status"))
+        word = "a failed creation" if failed else need(found, "status", kind=str)
         status = InstanceStatus.DEAD if failed else status_of(word, _STATUSES)
-        name, size = str(found.get("name") or ""), found.get("size") or {}
-        marks = [str(tag) for tag in found.get("tags") or []]
-        networks = (found.get("networks") or {}).get("v4") or []
-        host = next((one["ip_address"] for one in networks if one.get("type") == "public"), None)
+        networks = rows(told(found, "networks", "v4", kind=list) or [])
+        public = [text(one, "ip_address") for one in networks if one.get("type") == "public"]
+        host = next(filter(None, public), None)
         return Instance(
-            id=InstanceId(str(need(found, "id"))),
+            id=InstanceId(ident(found, "id")),
             provider=self.name,
-            tag=next((mark for mark in marks if parse_tag(mark) is not None), name),
+            tag=_tag(found),
             status=status,
             address=self.address(host) if host else None,
             started_at=utc_seconds(found.get("created_at")),
-            price_usd_per_h=size.get("price_hourly") or 0.0,
-            type=str(found.get("size_slug") or ""),
+            price_usd_per_h=rate(found, "size", "price_hourly"),
+            type=text(found, "size_slug"),
             detail="" if status is not InstanceStatus.DEAD else f"{self.name} says {word}",
         )
+
+
+def _tag(found: Mapping[str, Any]) -> str:
+    """The tag among its tags, else its name."""
+    marks = [mark for mark in words(found, "tags") if parse_tag(mark) is not None]
+    return next(iter(marks), "") or need(found, "name", kind=str)
 
 
 def _image(model: str, count: int) -> str:

@@ -19,6 +19,7 @@ InstanceInitiatedShutdownBehavior, and that the usual image's cloud-init install
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import re
 from collections.abc import Mapping
 from datetime import datetime
@@ -36,20 +37,26 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
+from towline.core.renter import Renter
 from towline.core.task import Resources
 from towline.ports import Finding, Memo
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
 from towline.providers.ec2_api import Aws, filtered
 from towline.providers.ec2_launch import DISK_GB, PRICE_KEY, TAG_KEY, Launcher, word_of
 from towline.providers.ec2_market import Market
-from towline.providers.parts import need
+from towline.providers.ends import end
+from towline.providers.parts import ident, need, rate, rows, text, told
 
+#: why an instance has ended, where somebody wished it: a user, or it was switched off from within
+_WISHED = ("Client.UserInitiated", "Client.InstanceInitiated")
+_TERMINATED = "terminated"
 _STATUSES = {
     "pending": InstanceStatus.BUILDING,
     "running": InstanceStatus.ACTIVE,
     "shutting-down": InstanceStatus.TERMINATING,  # bills no more
     "stopping": InstanceStatus.DEAD,
     "stopped": InstanceStatus.DEAD,  # its volume bills
+    _TERMINATED: InstanceStatus.DEAD,  # by AWS itself; any other is gone
 }
 _REMOVE = {
     "key": ("delete_key_pair", "KeyName"),
@@ -78,6 +85,7 @@ class Ec2(Driver):
         powered_off_bills=False,  # switched off is terminated
         spot=True,
         console_url="https://console.aws.amazon.com/ec2/home#Instances:",
+        leftovers=("key", "group", "volume"),
         boot_s=120.0,
     )
     SETTINGS = ("prices", "subnet", "profile", "image_owner")
@@ -87,6 +95,17 @@ class Ec2(Driver):
         self._aws = Aws(account)
         self._market = Market(self._aws, account)
         self._launcher = Launcher(self._aws, account)
+        self._ended: set[str] = set()  # by this process, whatever AWS says of the reason
+
+    def renter(self) -> Renter:
+        """Which account and region this is; see the port."""
+        known = super().renter()
+        return dataclasses.replace(known, place={**known.place, "region": self._aws.region})
+
+    async def account_id(self) -> str | None:
+        """The number of the account; see the port. Every key may ask for it."""
+        answer = await self._aws.read("get_caller_identity", service="sts")
+        return str(need(answer, "Account"))
 
     async def _all_offers(self) -> list[Offer]:
         return await self._market.offers(DISK_GB)
@@ -102,31 +121,45 @@ class Ec2(Driver):
         """Launch one; see the port."""
         self.require_ours(order)
         found = await self._launcher.launch(offer, order)
-        return self.made(need(found, "InstanceId"), offer, order, _seconds(found.get("LaunchTime")))
+        since = _seconds(found.get("LaunchTime"))
+        return self.made(ident(found, "InstanceId"), offer, order, since)
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
-        """Read one instance; see the port. Right after create it may not be known yet."""
+        """Read one instance; see the port. Right after create it may not be known yet.
+
+        One that AWS itself has ended is shown as dead, with AWS's reason, until somebody ends it.
+        """
         if not _is_id(instance_id):
             return None
         try:
             found = await self._aws.instances(InstanceIds=[instance_id])
         except errors.NotFound:
             return None
-        return self._read(found[0]) if found else None
+        is_gone = word_of(found[0]) == _TERMINATED and not self._was_taken(found[0])
+        return None if is_gone else self._read(found[0])
+
+    def _was_taken(self, found: Mapping[str, Any]) -> bool:
+        """Whether AWS ended it, as it does with a launch that fails and with spot machines."""
+        why = text(found, "StateReason", "Code")
+        wished = why.startswith(_WISHED) or ident(found, "InstanceId") in self._ended
+        return bool(why) and not wished
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; see the port."""
         found = await self._aws.instances(Filters=[filtered("tag-key", TAG_KEY)])
-        return tagged(one for one in map(self._read, found) if one is not None)
+        there = [one for one in found if word_of(one) != _TERMINATED]
+        return [self._read(one) for one in there if parse_tag(_asked_tag(one)) is not None]
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """End an instance; see the port."""
         if not _is_id(instance_id):
             return
-        try:
-            await self._aws.call("terminate_instances", InstanceIds=[instance_id])
-        except errors.NotFound:
-            return
+        await end(self.get, instance_id, self._terminate(instance_id))
+
+    async def _terminate(self, instance_id: InstanceId) -> None:
+        answer = await self._aws.call("terminate_instances", InstanceIds=[instance_id])
+        need(answer, "TerminatingInstances", 0)
+        self._ended.add(instance_id)
 
     async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
         """List our keys, groups and such volumes as no instance has; see the port."""
@@ -143,13 +176,13 @@ class Ec2(Driver):
             Leftover(
                 provider=self.name,
                 kind=kind,
-                id=need(row, _REMOVE[kind][1]),
-                tag=_tag(row),
+                id=ident(row, _REMOVE[kind][1]),
+                tag=_asked_tag(row),
                 since=_seconds(row.get("CreateTime")),
             )
-            for kind, rows in found.items()
-            for row in rows
-            if parse_tag(_tag(row)) is not None
+            for kind, listed in found.items()
+            for row in rows(listed)
+            if parse_tag(_asked_tag(row)) is not None
         ]
 
     async def remove(self, leftover: Leftover) -> None:
@@ -184,28 +217,35 @@ class Ec2(Driver):
         fix = f"ask for quota {code} in AWS's console, Service Quotas; it takes days"
         return Finding("quota", f"{what}: {vcpus:.0f} vCPUs", None if vcpus else fix)
 
-    def _read(self, found: Mapping[str, Any]) -> Instance | None:
-        """One instance in our words; None when it is gone."""
-        word = word_of(found)
-        if word == "terminated":
-            return None
-        host, tags = found.get("PublicIpAddress"), _tags(found)
-        reason = found.get("StateReason", {}).get("Message") or found.get("StateTransitionReason")
+    def _read(self, found: Mapping[str, Any]) -> Instance:
+        """One instance in our words."""
+        word, host = word_of(found), text(found, "PublicIpAddress")
+        reason = text(found, "StateReason", "Message") or text(found, "StateTransitionReason")
         return Instance(
-            id=InstanceId(need(found, "InstanceId")),
+            id=InstanceId(ident(found, "InstanceId")),
             provider=self.name,
-            tag=tags.get(TAG_KEY, ""),
+            tag=_tag(found),
             status=status_of(word, _STATUSES),
             address=self.address(host) if host else None,
             started_at=_seconds(found.get("LaunchTime")),
-            price_usd_per_h=float(tags.get(PRICE_KEY, 0)),
-            type=str(found.get("InstanceType", "")),
-            detail="" if word == "running" else f"ec2 says {word} {reason or ''}".strip(),
+            price_usd_per_h=rate(_tags(found), PRICE_KEY),
+            type=text(found, "InstanceType"),
+            detail="" if word == "running" else f"ec2 says {word} {reason}".strip(),
         )
 
 
 def _tags(found: Mapping[str, Any]) -> dict[str, str]:
-    return {tag["Key"]: tag["Value"] for tag in found.get("Tags", [])}
+    listed = rows(told(found, "Tags", kind=list) or [])
+    return {text(one, "Key"): text(one, "Value") for one in listed}
+
+
+def _asked_tag(found: Mapping[str, Any]) -> str:
+    """The tag of what was listed for having one.
+
+    Raises:
+        ProviderReplyError: It has none.
+    """
+    return str(need(_tags(found), TAG_KEY))
 
 
 def _tag(found: Mapping[str, Any]) -> str:

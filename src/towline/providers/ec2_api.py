@@ -20,7 +20,7 @@ from botocore.parsers import ResponseParserError
 from towline import errors
 from towline.providers.account import Account
 from towline.providers.http import Rule, refusal, repeated
-from towline.providers.parts import need
+from towline.providers.parts import need, rows
 
 _TIMEOUT_S = 30.0
 _PRICING_REGION = "us-east-1"  # its API answers in few regions, for all of them
@@ -29,6 +29,10 @@ _KEY_ID, _SECRET = "access_key_id", "secret_access_key"
 
 class TokenSpent(errors.ProviderUnavailable):
     """A client token stands for an earlier request whose parameters were others."""
+
+
+class Untold(errors.ProviderUnavailable):
+    """Asked for an id, EC2 answers with nothing: neither that it is known nor that it is not."""
 
 
 def _code(words: str) -> str:
@@ -40,7 +44,8 @@ def _code(words: str) -> str:
 _RULES = (
     Rule(
         _code(
-            r"Insufficient\w*Capacity|UnfulfillableCapacity|InsufficientFreeAddresses|SpotMaxPriceTooLow|Unsupported\b"
+            r"Insufficient\w*Capacity|UnfulfillableCapacity|ReservationCapacityExceeded"
+            r"|InsufficientFreeAddresses|SpotMaxPriceTooLow|Unsupported\b"
         ),
         errors.NoCapacity,
     ),
@@ -64,12 +69,21 @@ _RULES = (
         "check the account's keys and what its IAM policy allows",
     ),
     Rule(_code("IdempotentParameterMismatch"), TokenSpent),
-    Rule(_code(r"\.NotFound|InvalidInstanceID\.Malformed"), errors.NotFound),
+    Rule(
+        _code(r"\.NotFound|InvalidInstanceID\.Malformed|NoSuchResourceException"), errors.NotFound
+    ),
     Rule(_code(r"DependencyViolation|InvalidGroup\.InUse|VolumeInUse"), errors.ProviderUnavailable),
+    Rule("^4(04|10) ", errors.ProviderError, "is providers.ec2.base_url right?"),
 )
 _NO_CREDENTIALS = (
     boto.NoCredentialsError, boto.PartialCredentialsError, boto.CredentialRetrievalError,
     boto.TokenRetrievalError, boto.NoAuthTokenError, boto.SSOError, boto.MetadataRetrievalError,
+)  # fmt: skip
+
+#: botocore's own, and what comes of an answer of another shape, which it trusts
+_FOREIGN = (
+    boto.BotoCoreError, boto.ClientError, ResponseParserError, AttributeError, LookupError,
+    TypeError, ValueError,
 )  # fmt: skip
 
 
@@ -138,10 +152,15 @@ class Aws:
 
         Raises:
             NotFound: An id is not known.
+            Untold: Nothing is said of an id.
             ProviderError: As `in_our_words`.
         """
         found = await self.pages("describe_instances", "Reservations", **which)
-        return [one for row in found for one in need(row, "Instances")]
+        listed = [one for row in rows(found) for one in rows(need(row, "Instances"))]
+        if not listed and "InstanceIds" in which:
+            ids = ", ".join(which["InstanceIds"])
+            raise Untold(f"ec2 tells nothing of {ids}")
+        return listed
 
     def now(self) -> datetime:
         """This moment, as boto3 takes it."""
@@ -149,9 +168,12 @@ class Aws:
 
     def _once(self, service: str, operation: str, arguments: Mapping[str, Any]) -> Any:
         try:
-            return getattr(self._client(service), operation)(**arguments)
-        except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as error:
+            answer = getattr(self._client(service), operation)(**arguments)
+        except _FOREIGN as error:
             raise in_our_words(error) from error
+        if answer.get("NextToken") or answer.get("Return") is False:
+            raise errors.ProviderReplyError(f"ec2 answers {operation} in part, or with no")
+        return answer
 
     def _all_pages(
         self, service: str, operation: str, key: str, arguments: Mapping[str, Any]
@@ -160,7 +182,7 @@ class Aws:
         try:
             for page in self._client(service).get_paginator(operation).paginate(**arguments):
                 found += need(page, key)
-        except (boto.BotoCoreError, boto.ClientError, ResponseParserError) as error:
+        except _FOREIGN as error:
             raise in_our_words(error) from error
         return found
 
@@ -206,6 +228,8 @@ def in_our_words(error: Exception) -> errors.TowlineError:
         return errors.ProviderAuthError(message, hint=hint)
     if isinstance(error, ResponseParserError | boto.PaginationError):
         return errors.ProviderReplyError(message)
+    if not isinstance(error, boto.BotoCoreError):
+        return errors.ProviderReplyError(f"ec2's answer can't be read: {error!r}")
     if isinstance(error, boto.ParamValidationError):
         return errors.ProviderError(message)  # found before anything was sent
     return errors.ProviderUnavailable(message)

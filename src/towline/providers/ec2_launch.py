@@ -16,8 +16,8 @@ from towline.core.backoff import delays
 from towline.core.instance import Offer, Order
 from towline.providers.account import Account
 from towline.providers.cloud_init import user_data
-from towline.providers.ec2_api import Aws, TokenSpent, filtered
-from towline.providers.parts import need
+from towline.providers.ec2_api import Aws, TokenSpent, Untold, filtered
+from towline.providers.parts import ident, need
 
 TAG_KEY, PRICE_KEY = "towline", "towline-usd-per-h"
 _SSH_PORT = 22
@@ -55,7 +55,7 @@ class Launcher:
             except errors.NoCapacity as none_here:
                 refused = none_here
             else:
-                await self._await_known(need(found, "InstanceId"))
+                await self._await_known(ident(found, "InstanceId"))
                 return found
         raise refused
 
@@ -68,7 +68,7 @@ class Launcher:
                     self._aws.call, "run_instances", **body, ClientToken=token
                 )
                 answer = await self._once_visible(launch)
-                found = [need(answer, "Instances", 0)]
+                found = [need(answer, "Instances", 0, kind=dict)]
             except TokenSpent:
                 found = await self._aws.instances(Filters=[filtered("client-token", token)])
                 if not found or any(word_of(one) not in _ENDED for one in found):
@@ -80,7 +80,7 @@ class Launcher:
 
     async def _await_known(self, instance_id: str) -> None:
         """Wait a little until `get` will not take a new instance for one that is gone."""
-        ask = functools.partial(self._aws.call, "describe_instances", InstanceIds=[instance_id])
+        ask = functools.partial(self._aws.instances, InstanceIds=[instance_id])
         with contextlib.suppress(errors.ProviderError):  # it is rented, whatever this says
             await self._once_visible(ask)
 
@@ -90,7 +90,7 @@ class Launcher:
         for pause_s in itertools.islice(delays(first_s, longest_s), tries):
             try:
                 return await ask()
-            except errors.NotFound:
+            except (errors.NotFound, Untold):
                 await self._account.clock.sleep(pause_s)
         return await ask()
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from towline import errors
 from towline.core.backoff import delays
 from towline.ports import Clock
+from towline.providers.failures import is_of_a_thing, reason_of, refusal_in
 from towline.providers.parts import short
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ _TRIES = 4
 _PAUSES_S = (0.5, 8.0)
 _LONGEST_RETRY_S = 30.0
 _SUCCESS = range(200, 300)
+_LINK_NEXT = re.compile(r"""rel="?next\b""", re.IGNORECASE)
 _Answer = TypeVar("_Answer")
 
 
@@ -87,17 +89,21 @@ class Api:
         """Read one thing; None for what is not there.
 
         Raises:
+            ProviderReplyError: Success without a word; or as `send`.
             ProviderError: As `send`, but for NotFound.
         """
         try:
-            return await self.get(path)
+            found = await self.get(path)
         except errors.NotFound:
             return None
+        if found is None:
+            raise errors.ProviderReplyError(f"{self._name} answers GET {path} with nothing")
+        return found
 
     async def remove(
         self, path: str, *, method: str = "DELETE", params: Mapping[str, Any] | None = None
-    ) -> None:
-        """Remove one thing; what is gone already is no error.
+    ) -> bool:
+        """Remove one thing; what is gone already is no error. Whether it was there.
 
         Raises:
             ProviderError: As `send`, but for NotFound.
@@ -105,7 +111,8 @@ class Api:
         try:
             await self.send(method, path, params=params)
         except errors.NotFound:
-            return
+            return False
+        return True
 
     async def send(
         self,
@@ -114,33 +121,54 @@ class Api:
         body: Any = None,
         *,
         params: Mapping[str, Any] | None = None,
-        form: Mapping[str, str] | None = None,
         plain: bool = False,
+        as_it_is: bool = False,
     ) -> Any:
         """Ask once; the answer's JSON, None for an empty one, its text when `plain`.
 
+        Args:
+            method: Of HTTP.
+            path: After the API's URL.
+            body: What is sent as JSON.
+            params: The query.
+            plain: Take the answer for text.
+            as_it_is: Give the answer back even if it says itself that it failed.
+
         Raises:
-            NotFound: 404.
+            NotFound: 404, in the API's own form.
             RateLimited: 429.
             ProviderUnavailable: No answer, or 408, 409, 5xx: whether it happened is not known.
-            ProviderReplyError: Success, but no JSON: it may have happened.
+            ProviderReplyError: Success, but no JSON, or one that tells of a failure: it may have
+                happened. A 404 that is not the API's: another server answers, or another path.
             ProviderError: Any other refusal, by the rules and then by the status.
         """
-        status, text, retry_after = await self._ask(method, path, body, params, form)
+        status, text, headers = await self._ask(method, path, body, params)
+        what = f"{self._name} answers {method} {path} with {status}"
         if status not in _SUCCESS:
-            code, said = _reason(text)
-            failure = status, code, said or text
-            refused = refusal(self._name, failure, self._rules, retry_after)
-            raise refused
+            raise self._refused(what, status, text, headers.get("retry-after"))
         if plain or not text.strip():
             return text if plain else None
         try:
-            return json.loads(text)
+            answer = json.loads(text)
         except ValueError as error:
-            message = (
-                f"{self._name} answered {method} {path} with {status} and no JSON: {short(text)}"
-            )
-            raise errors.ProviderReplyError(message) from error
+            raise errors.ProviderReplyError(f"{what} and no JSON: {short(text)}") from error
+        failure = None if as_it_is else refusal_in(answer)
+        if failure is not None:
+            raise errors.ProviderReplyError(f"{what} and a failure: {failure}")
+        if _LINK_NEXT.search(headers.get("link", "")):
+            raise errors.ProviderReplyError(f"{what} and a further page: {headers['link']}")
+        return answer
+
+    def _refused(
+        self, what: str, status: int, text: str, retry_after: str | None
+    ) -> errors.TowlineError:
+        code, said = reason_of(text)
+        ruled = rule_for(self._rules, f"{status} {code} {said or text}") is not None
+        refused = refusal(self._name, (status, code, said or text), self._rules, retry_after)
+        if isinstance(refused, errors.NotFound) and not ruled and not is_of_a_thing(code, said):
+            hint = f"is providers.{self._name}.base_url right?"
+            return errors.ProviderReplyError(f"{what}, not as its API: {short(text)}", hint=hint)
+        return refused
 
     async def _ask(
         self,
@@ -148,8 +176,7 @@ class Api:
         path: str,
         body: Any,
         params: Mapping[str, Any] | None,
-        form: Mapping[str, str] | None,
-    ) -> tuple[int, str, str | None]:
+    ) -> tuple[int, str, Mapping[str, str]]:
         import httpx  # noqa: PLC0415 - 0.1 s, and only clouds need it
 
         verify: Any = _tls() if self._base_url.startswith("https:") else False
@@ -160,10 +187,9 @@ class Api:
                     self._base_url + path,
                     params=params,
                     json=body,
-                    data=form,
                     headers=dict(self._headers()),
                 )
-                return answer.status_code, answer.text, answer.headers.get("retry-after")
+                return answer.status_code, answer.text, answer.headers
         except httpx.InvalidURL as error:
             message = f"providers.{self._name}.base_url can't be used: {error}"
             raise errors.SpecError(message, hint="correct it in config.yaml") from error
@@ -255,23 +281,6 @@ def _by_status(status: int) -> type[errors.ProviderError]:
             return errors.ProviderError
         case _:
             return errors.ProviderUnavailable
-
-
-def _reason(text: str) -> tuple[str, str]:
-    """The code and the message of an error's body, in the shapes that providers use."""
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return "", text
-    inner = body.get("error", body) if isinstance(body, dict) else body
-    if not isinstance(inner, dict):  # a word; the sentence, if any, stands beside it
-        inner = {"error_reason": inner, **(body if isinstance(body, dict) else {})}
-    said = next(
-        (inner[k] for k in ("message", "msg", "detail", "error_reason") if inner.get(k)), ""
-    )
-    codes = ("code", "id", "type", "error", "error_reason")
-    code = next((inner[k] for k in codes if inner.get(k)), "")
-    return str(code), str(said or code)
 
 
 def _seconds(retry_after: str | None) -> float | None:

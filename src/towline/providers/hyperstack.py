@@ -31,11 +31,12 @@ from towline.core.instance import (
 from towline.core.offers import Listed
 from towline.core.task import Resources
 from towline.ports import Finding, Memo
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import user_data
+from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
-from towline.providers.hyperstack_lists import all_rows, join, newest_image
-from towline.providers.parts import need, number, numeral
+from towline.providers.hyperstack_lists import PastTheEnd, all_rows, join, newest_image
+from towline.providers.parts import ident, need, number, numeral, text, words
 from towline.providers.times import utc_seconds
 
 _BASE_URL = "https://infrahub-api.nexgencloud.com/v1"
@@ -66,6 +67,9 @@ _RULES = (
     Rule(r"^40\d .*(credit|balance|payment)", errors.PaymentNeeded, _CREDIT),
     Rule(r"^40\d .*(quota|limit (exceeded|reached))", errors.QuotaExceeded),
     Rule(r"^40\d .*(stock|capacity|no valid host)", errors.NoCapacity),
+    # of no instance
+    Rule(r"^404 .*page not found", PastTheEnd),
+    Rule(r"^404 .*(environment|flavor|image|region)", errors.ProviderError),
 )
 
 
@@ -79,6 +83,7 @@ class Hyperstack(Driver):
         tags=True,
         powered_off_bills=True,
         console_url="https://console.hyperstack.cloud/virtual-machines",
+        leftovers=("key",),
         boot_s=240.0,
     )
     SETTINGS = ("environment",)
@@ -158,7 +163,7 @@ class Hyperstack(Driver):
             "user_data": user_data(order),
         }
         answer = await self._api.send("POST", _MACHINES, body)
-        return self.made(str(need(answer, "instances", 0, "id")), offer, order)
+        return self.made(ident(answer, "instances", 0, "id"), offer, order)
 
     async def _image(self, offer: Offer) -> str:
         """The setting's image, else the newest Ubuntu with CUDA that the flavor may have."""
@@ -179,7 +184,7 @@ class Hyperstack(Driver):
                 continue
             if need(key, "environment", "name") == environment:
                 return
-            await self._remove_key(str(need(key, "id")))  # two of one name may clash
+            await self._remove_key(ident(key, "id"))  # two of one name may clash
         body = {
             "name": order.tag,
             "environment_name": environment,
@@ -197,8 +202,9 @@ class Hyperstack(Driver):
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; see the port."""
-        listed = map(self._read, await all_rows(self._api, _MACHINES, "instances"))
-        return tagged(one for one in listed if one is not None)
+        listed = await all_rows(self._api, _MACHINES, "instances")
+        ours = [self._read(one) for one in listed if parse_tag(_tag(one)) is not None]
+        return [one for one in ours if one is not None]
 
     async def attach_address(self, instance: Instance, memo: Memo) -> None:  # noqa: ARG002
         """Wait for the address that create asked for; see the port.
@@ -207,7 +213,7 @@ class Hyperstack(Driver):
             ProviderError: It has one, but SSH is at a port that nobody tells.
         """
         path = _path(_MACHINES, instance.id)
-        found = need(await self._api.get(path), "instance") if path else {}
+        found = need(await self._api.get(path), "instance", kind=dict) if path else {}
         if self._hides_port(found):
             message = f"hyperstack has moved SSH of {instance.id} to a port that its API hides"
             hint = "see its port in the console, and set providers.hyperstack.ssh_port"
@@ -215,7 +221,7 @@ class Hyperstack(Driver):
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """End an instance; see the port."""
-        await self._delete(_path(_MACHINES, instance_id))
+        await end(self.get, instance_id, self._delete(_path(_MACHINES, instance_id)))
 
     async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
         """List our keys in all environments; see the port."""
@@ -223,13 +229,13 @@ class Hyperstack(Driver):
             Leftover(
                 provider=self.name,
                 kind="key",
-                id=str(need(key, "id")),
+                id=ident(key, "id"),
                 tag=key["name"],
                 since=utc_seconds(key.get("created_at")),
                 price_usd_per_h=0.0,
             )
             for key in await all_rows(self._api, _KEYS, "keypairs")
-            if parse_tag(str(key.get("name"))) is not None
+            if parse_tag(need(key, "name", kind=str)) is not None
         ]
 
     async def remove(self, leftover: Leftover) -> None:
@@ -270,21 +276,26 @@ class Hyperstack(Driver):
 
     def _read(self, found: Mapping[str, Any]) -> Instance | None:
         """One instance in our words; None when it is gone."""
-        word = str(need(found, "status"))
+        word = need(found, "status", kind=str)
         if word.lower() == "deleted":
             return None
-        labels = [one for one in found.get("labels") or [] if parse_tag(one) is not None]
-        host = None if self._hides_port(found) else found.get("floating_ip")
+        host = "" if self._hides_port(found) else text(found, "floating_ip")
         return Instance(
-            id=InstanceId(str(need(found, "id"))),
+            id=InstanceId(ident(found, "id")),
             provider=self.name,
-            tag=labels[0] if labels else found.get("name") or "",
+            tag=_tag(found),
             status=status_of(word, _STATUSES),
             address=self.address(host) if host else None,
             started_at=utc_seconds(found.get("created_at")),
-            type=(found.get("flavor") or {}).get("name") or "",
+            type=text(found, "flavor", "name"),
             detail="" if word.lower() == "active" else f"{self.name} says {word}",
         )
+
+
+def _tag(found: Mapping[str, Any]) -> str:
+    """The tag among its labels, else its name."""
+    marks = [one for one in words(found, "labels") if parse_tag(one) is not None]
+    return next(iter(marks), "") or need(found, "name", kind=str)
 
 
 def _path(folder: str, number: str) -> str | None:

@@ -15,30 +15,36 @@ from towline.core.instance import Offer
 from towline.core.offers import Listed
 from towline.providers.http import Api
 from towline.providers.listing import chip, flag, offers_of, price, read_each, whole, word
-from towline.providers.parts import need, number, rows
+from towline.providers.pages import require_end
+from towline.providers.parts import ident, need, number, rows, told
 
 _PAGE = 100
 _IMAGE = re.compile(r"Ubuntu\D*(\d+)\.(\d+).*CUDA\D*(\d+)\.(\d+)", re.IGNORECASE)
+
+
+class PastTheEnd(errors.ProviderError):
+    """There is no page of that number."""
 
 
 async def all_rows(api: Api, path: str, field: str) -> list[dict[str, Any]]:
     """All rows of a list in pages, read until a page brings nothing new.
 
     Raises:
-        NotFound: There is no such list.
         ProviderReplyError: Rows are missing, by the list's own count.
-    """
+        ProviderError: As `Api.get`, also where there is no such list.
+    """  # noqa: DOC501 - those of Api.get
     found: dict[str, dict[str, Any]] = {}
     count = 0
     for page in itertools.count(1):
         try:
             answer = await api.get(path, {"page": page, "page_size": _PAGE})
-        except errors.NotFound:
+        except (errors.NotFound, PastTheEnd):
             if page == 1:
                 raise
             break
-        fresh = {str(need(row, "id")): row for row in rows(need(answer, field))}
-        count = max(count, int(answer.get("count") or 0))
+        fresh = {ident(row, "id"): row for row in rows(need(answer, field))}
+        count = max(count, told(answer, "count", kind=int) or 0)
+        require_end(answer, max(count, len(found | fresh)), paged=True)
         if fresh.keys() <= found.keys():
             break
         found |= fresh

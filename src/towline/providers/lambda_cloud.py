@@ -23,11 +23,13 @@ from towline.core.instance import (
     parse_tag,
 )
 from towline.ports import Memo
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import user_data
+from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
 from towline.providers.listing import chip, offers_of, price, whole, word
-from towline.providers.parts import need, rows, segment
+from towline.providers.pages import all_of
+from towline.providers.parts import ident, need, rate, rows, segment, text, told
 
 _BASE_URL = "https://cloud.lambda.ai/api/v1"
 _TAG_KEY = "towline"
@@ -42,7 +44,8 @@ _RULES = (
     Rule(r"insufficient-capacity", errors.NoCapacity),
     Rule(r"quota-exceeded", errors.QuotaExceeded),
     Rule(r"account-inactive", errors.PaymentNeeded, "the account is not active; see its console"),
-    Rule(r"object-does-not-exist", errors.NotFound),
+    Rule(r"^40\d global/object-does-not-exist", errors.NotFound),
+    Rule(r"^4(04|10) ", errors.ProviderError, "is providers.lambda.base_url right?"),
     Rule(r"provider/", errors.ProviderUnavailable),
 )
 
@@ -57,6 +60,7 @@ class LambdaCloud(Driver):
         tags=True,
         powered_off_bills=None,  # there is no such state
         console_url="https://cloud.lambda.ai/instances",
+        leftovers=("key",),
         boot_s=240.0,
     )
 
@@ -104,11 +108,11 @@ class LambdaCloud(Driver):
             "user_data": user_data(order),
         }
         answer = await self._api.send("POST", "/instance-operations/launch", body)
-        return self.made(need(answer, "data", "instance_ids", 0), offer, order)
+        return self.made(ident(answer, "data", "instance_ids", 0), offer, order)
 
     async def _add_key(self, order: Order) -> None:
         """Look first: two keys of one name are refused, and a lost answer may have made one."""
-        if any(key["name"] == order.tag for key in await self._keys()):
+        if any(text(key, "name") == order.tag for key in await self._keys()):
             return
         await self._api.send(
             "POST", "/ssh-keys", {"name": order.tag, "public_key": order.public_key}
@@ -124,23 +128,25 @@ class LambdaCloud(Driver):
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; see the port."""
-        listed = rows(need(await self._api.get("/instances"), "data"))
-        return tagged(one for one in map(self._read, listed) if one is not None)
+        listed = all_of(await self._api.get("/instances"), "data")
+        tags = {
+            ident(one, "id"): _tag(one) for one in listed
+        }  # others may have neither name nor tag
+        ours = [self._read(one) for one in listed if parse_tag(tags[str(one["id"])]) is not None]
+        return [one for one in ours if one is not None]
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """End an instance; see the port."""
-        try:
-            body = {"instance_ids": [instance_id]}
-            await self._api.send("POST", "/instance-operations/terminate", body)
-        except errors.NotFound:
-            return
+        body = {"instance_ids": [instance_id]}
+        asked = self._api.send("POST", "/instance-operations/terminate", body)
+        await end(self.get, instance_id, asked)
 
     async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
         """List our keys; see the port."""
         return [
-            Leftover(provider=self.name, kind="key", id=need(key, "id"), tag=key["name"])
+            Leftover(provider=self.name, kind="key", id=ident(key, "id"), tag=key["name"])
             for key in await self._keys()
-            if parse_tag(key["name"]) is not None
+            if parse_tag(need(key, "name", kind=str)) is not None
         ]
 
     async def remove(self, leftover: Leftover) -> None:
@@ -148,22 +154,28 @@ class LambdaCloud(Driver):
         await self._api.remove(f"/ssh-keys/{leftover.id}")
 
     async def _keys(self) -> list[dict[str, Any]]:
-        return rows(need(await self._api.get("/ssh-keys"), "data"))
+        return all_of(await self._api.get("/ssh-keys"), "data")
 
     def _read(self, found: Mapping[str, Any]) -> Instance | None:
         """One instance in our words; None when it is gone."""
-        word = need(found, "status")
+        word = need(found, "status", kind=str)
         if word == "terminated":
             return None
-        tags = {tag["key"]: tag["value"] for tag in found.get("tags") or []}
-        kind, host = found.get("instance_type") or {}, found.get("ip")
+        host = text(found, "ip")
         return Instance(
-            id=InstanceId(need(found, "id")),
+            id=InstanceId(ident(found, "id")),
             provider=self.name,
-            tag=tags.get(_TAG_KEY) or found.get("name") or "",
+            tag=_tag(found),
             status=status_of(word, _STATUSES),
             address=self.address(host) if host else None,
-            price_usd_per_h=kind.get("price_cents_per_hour", 0) / 100,
-            type=kind.get("name", ""),
+            price_usd_per_h=rate(found, "instance_type", "price_cents_per_hour") / 100,
+            type=text(found, "instance_type", "name"),
             detail="" if word == "active" else f"{self.name} says {word}",
         )
+
+
+def _tag(found: Mapping[str, Any]) -> str:
+    """The tag among its tags, else its name."""
+    listed = rows(told(found, "tags", kind=list) or [])
+    marks = [text(one, "value") for one in listed if one.get("key") == _TAG_KEY]
+    return next(iter(marks), "") or text(found, "name")

@@ -68,8 +68,10 @@ class LocalProvider(OnlyInstances):
             host_key_grade="A",
             sole_owner=True,
             free=True,
+            shares_host=True,
             end_self_argv=(END_COMMAND,),
             settle_s=_LATE_S + 2 if late else 0.0,
+            leftovers=(),
             containers=any(shutil.which(tool) for tool in ("docker", "podman")),
         )
 

@@ -31,14 +31,16 @@ from towline.core.instance import (
     Order,
     parse_tag,
 )
+from towline.core.renter import Renter
 from towline.ports import Finding, Memo
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import user_data
+from towline.providers.ends import end
 from towline.providers.openstack_api import OpenStackApi
 from towline.providers.openstack_catalog import Catalog
 from towline.providers.openstack_check import look_over
 from towline.providers.openstack_network import Network
-from towline.providers.parts import need, number, segment
+from towline.providers.parts import ident, label, need, number, rate, segment, text
 from towline.providers.times import utc_seconds
 
 _TAG_KEY, _PRICE_KEY, _TYPE_KEY = "towline", "towline-usd-per-h", "towline-type"
@@ -80,7 +82,12 @@ class OpenStack(Driver):
 
     name = "openstack"
     FEATURES = Features(
-        host_key_grade="A", user_data=True, tags=True, powered_off_bills=True, boot_s=180.0
+        host_key_grade="A",
+        user_data=True,
+        tags=True,
+        powered_off_bills=True,
+        leftovers=("key", "group", "address"),
+        boot_s=180.0,
     )
     SETTINGS = ("cloud", "prices", "gpus", "network", "external_network", "floating_ip")
 
@@ -91,6 +98,16 @@ class OpenStack(Driver):
         free = self.features.free or self._catalog.has_free
         self.features = dataclasses.replace(self.features, free=free)
         self._network = Network(self._api, account)
+
+    def renter(self) -> Renter:
+        """Which cloud and region this is; see the port. Its project is the account."""
+        known = super().renter()
+        place = {"base_url": self._api.keystone, "region": self._api.region or ""}
+        return dataclasses.replace(known, place={k: v for k, v in place.items() if v})
+
+    async def account_id(self) -> str | None:
+        """The id of the project; see the port."""
+        return await self._api.project()
 
     async def check(self) -> list[Finding]:
         """Look for project, services, flavors, quota, image and networks; see the port."""
@@ -128,7 +145,7 @@ class OpenStack(Driver):
             **_disk(offer, order, image),
         }
         answer = await self._api.send("compute", "POST", _SERVERS, {"server": server})
-        return self.made(str(need(answer, "server", "id")), offer, order)
+        return self.made(ident(answer, "server", "id"), offer, order)
 
     async def _add_key(self, order: Order) -> None:
         """Look first: two keys of one name are refused, and a lost answer may have made one."""
@@ -142,13 +159,13 @@ class OpenStack(Driver):
         found = await self._api.find("compute", f"{_SERVERS}/{name}") if name else None
         if found is None:
             return None
-        read = await self._read([need(found, "server")])
+        read = await self._read([need(found, "server", kind=dict)])
         return read[0] if read else None
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; see the port."""
         listed = await self._api.rows("compute", f"{_SERVERS}/detail", "servers")
-        return tagged(await self._read([one for one in listed if parse_tag(_tag(one))]))
+        return await self._read([one for one in listed if parse_tag(_tag(one))])
 
     async def attach_address(self, instance: Instance, memo: Memo) -> None:  # noqa: ARG002
         """Allocate an address with the tag as description, if there is none yet; see the port."""
@@ -158,7 +175,7 @@ class OpenStack(Driver):
         """End an instance; see the port."""
         name = segment(instance_id)
         if name is not None:
-            await self._api.remove("compute", f"{_SERVERS}/{name}")
+            await end(self.get, instance_id, self._api.remove("compute", f"{_SERVERS}/{name}"))
 
     async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
         """List our keys, groups and addresses; see the port. A volume goes with its instance."""
@@ -168,7 +185,7 @@ class OpenStack(Driver):
             self._network.addresses(),
         )
         listed = {
-            "key": [need(one, "keypair") for one in keys],
+            "key": [need(one, "keypair", kind=dict) for one in keys],
             "group": groups,
             "address": addresses,
         }
@@ -176,14 +193,14 @@ class OpenStack(Driver):
             Leftover(
                 provider=self.name,
                 kind=kind,
-                id=str(need(row, _KINDS[kind][2])),
-                tag=str(need(row, _KINDS[kind][3])),
+                id=ident(row, _KINDS[kind][2]),
+                tag=row[_KINDS[kind][3]],
                 since=utc_seconds(row.get("created_at")),
                 price_usd_per_h=None if kind == "address" else 0.0,
             )
             for kind, found in listed.items()
             for row in found
-            if parse_tag(str(need(row, _KINDS[kind][3]))) is not None
+            if parse_tag(label(row, _KINDS[kind][3])) is not None
         ]
 
     async def remove(self, leftover: Leftover) -> None:
@@ -195,27 +212,26 @@ class OpenStack(Driver):
 
     async def _read(self, servers: list[Mapping[str, Any]]) -> list[Instance]:
         """Servers in our words, without those that are gone."""
-        there = [one for one in servers if str(need(one, "status")).lower() not in _GONE]
+        there = [one for one in servers if need(one, "status", kind=str).lower() not in _GONE]
         up = [one for one in there if _status(one) is InstanceStatus.ACTIVE]
         addresses = await self._network.addresses() if up and self._network.floating else []
         return [self._instance(one, addresses) for one in there]
 
     def _instance(self, found: Mapping[str, Any], addresses: list[dict[str, Any]]) -> Instance:
-        word, tag = str(need(found, "status")), _tag(found)
-        told = found.get("metadata") or {}
+        word, tag = need(found, "status", kind=str), _tag(found)
         status = _status(found)
         is_up = status is InstanceStatus.ACTIVE
         host = self._network.host(found, addresses, tag) if is_up else None
-        reason = (found.get("fault") or {}).get("message") or ""
+        reason = text(found, "fault", "message")
         return Instance(
-            id=InstanceId(str(need(found, "id"))),
+            id=InstanceId(ident(found, "id")),
             provider=self.name,
             tag=tag,
             status=status,
             address=self.address(host) if host else None,
             started_at=utc_seconds(found.get("created")),
-            price_usd_per_h=number(told.get(_PRICE_KEY)) or 0.0,
-            type=str(told.get(_TYPE_KEY, "")),
+            price_usd_per_h=rate(found, "metadata", _PRICE_KEY),
+            type=text(found, "metadata", _TYPE_KEY),
             detail="" if is_up else f"{self.name} says {word} {reason}".strip(),
         )
 
@@ -229,8 +245,8 @@ def _status(server: Mapping[str, Any]) -> InstanceStatus:
 
 def _tag(server: Mapping[str, Any]) -> str:
     """The tag in its metadata, else its name."""
-    told = str((server.get("metadata") or {}).get(_TAG_KEY, ""))
-    return told if parse_tag(told) else str(server.get("name") or "")
+    mark = text(server, "metadata", _TAG_KEY)
+    return mark if parse_tag(mark) is not None else need(server, "name", kind=str)
 
 
 def _disk(offer: Offer, order: Order, image: Mapping[str, Any]) -> dict[str, Any]:

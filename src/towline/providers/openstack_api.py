@@ -9,9 +9,10 @@ the catalog names none. A refused token is renewed once, for with a 401 nothing 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -20,14 +21,22 @@ from openstack.exceptions import SDKException
 
 from towline import errors
 from towline.providers.account import Account
+from towline.providers.failures import refusal_in
 from towline.providers.http import repeated
 from towline.providers.openstack_cloud import cloud_of
-from towline.providers.openstack_reading import next_query, refused, versioned
+from towline.providers.openstack_reading import (
+    HINT,
+    Lacking,
+    next_query,
+    refused,
+    refused_login,
+    versioned,
+)
+from towline.providers.pages import require_end
 from towline.providers.parts import need, rows, short
 
 _VERSIONS = {"compute": "v2.1", "network": "v2.0", "image": "v2"}
 _SUCCESS = range(200, 300)
-_HINT = "check `providers: {openstack: ...}` in config.yaml, clouds.yaml, and the variables OS_*"
 _Answer = TypeVar("_Answer")
 
 
@@ -46,16 +55,21 @@ class OpenStackApi:
             self._cloud = cloud_of(account)
             self._session = self._cloud.get_session()
         except keystone.MissingRequiredOptions as error:
-            hint = f"`towline login openstack` stores an application credential; or {_HINT}"
+            hint = f"`towline login openstack` stores an application credential; or {HINT}"
             raise errors.CredentialsError(f"openstack: {error}", hint=hint) from error
         except (SDKException, keystone.ClientException) as error:
-            raise errors.SpecError(f"openstack: {error}", hint=_HINT) from error
+            raise errors.SpecError(f"openstack: {error}", hint=HINT) from error
         self._urls: dict[str, str] = {}
 
     @property
     def region(self) -> str | None:
         """The region's name; None where the cloud has only one, without a name."""
         return self._cloud.get_region_name() or None
+
+    @property
+    def keystone(self) -> str:
+        """Where one logs in."""
+        return str(self._cloud.config.get("auth", {}).get("auth_url") or "").rstrip("/")
 
     async def get(self, service: str, path: str, *, version: str | None = None) -> Any:
         """Read something; the answer's JSON. Repeated after a passing failure.
@@ -93,8 +107,11 @@ class OpenStackApi:
             part = rows(need(page, key))
             found += part
             further = next_query(page, key)
-            if not part or further is None or further == query:
+            if further is None:
+                require_end(page, len(found))
                 return found
+            if not part or further == query:
+                raise errors.ProviderReplyError(f"openstack's list {plain} has no end")
             query = further
 
     async def send(
@@ -131,7 +148,8 @@ class OpenStackApi:
             ProviderAuthError: They are for none.
             ProviderError: As `send`.
         """
-        found = await repeated(self._clock, lambda: self._asked(self._session.get_project_id))
+        with _keystone_read():
+            found = await repeated(self._clock, lambda: self._asked(self._session.get_project_id))
         if not found:
             message = "openstack: the credentials are for no project"
             raise errors.ProviderAuthError(message, hint="use those of one project")
@@ -141,7 +159,7 @@ class OpenStackApi:
         """Look for a service in the catalog.
 
         Raises:
-            NotFound: It is not there.
+            Lacking: It is not there.
             ProviderError: As `send`.
         """
         await repeated(self._clock, lambda: self._asked(functools.partial(self._url, service)))
@@ -156,12 +174,8 @@ class OpenStackApi:
 
     def _log_in(self) -> None:
         """Get a token where there is none that lasts."""
-        try:
+        with _keystone_read():
             self._session.get_token()
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            # the SDK trusts the answer's shape
-            message = f"openstack: Keystone's answer can't be read: {error!r}"
-            raise errors.ProviderReplyError(message) from error
 
     def _once(
         self, service: str, method: str, path: str, body: Any, headers: Mapping[str, str]
@@ -176,10 +190,13 @@ class OpenStackApi:
         if not answer.text.strip():
             return None
         try:
-            return json.loads(answer.text)
+            read = json.loads(answer.text)
         except ValueError as error:
             message = f"openstack answered {method} {path} with no JSON: {short(answer.text)}"
             raise errors.ProviderReplyError(message) from error
+        if (failure := refusal_in(read)) is not None:
+            raise errors.ProviderReplyError(f"openstack answers {method} {path}: {failure}")
+        return read
 
     def _url(self, service: str) -> str:
         """Where a service is."""
@@ -192,24 +209,39 @@ class OpenStackApi:
         """Where the catalog says that it is.
 
         Raises:
-            NotFound: It is not there.
+            Lacking: It is not there.
         """
         cloud = self._cloud
         try:
-            url = self._session.get_endpoint(
-                service_type=cloud.get_service_type(service),
-                service_name=cloud.get_service_name(service),
-                interface=cloud.get_interface(service),
-                region_name=cloud.get_region_name(service),
-                skip_discovery=True,
-            )
+            with _keystone_read():
+                url = self._session.get_endpoint(
+                    service_type=cloud.get_service_type(service),
+                    service_name=cloud.get_service_name(service),
+                    interface=cloud.get_interface(service),
+                    region_name=cloud.get_region_name(service),
+                    skip_discovery=True,
+                )
         except keystone.EndpointNotFound:
             url = None
         if not url:
             where = f" in region {self.region}" if self.region else ""
             message = f"openstack: the catalog has no service {service!r}{where}"
-            raise errors.NotFound(message, hint="correct providers.openstack.region")
+            raise Lacking(message, hint="correct providers.openstack.region")
         return str(url)
+
+
+@contextlib.contextmanager
+def _keystone_read() -> Iterator[None]:
+    """Where the SDK takes apart what Keystone has answered: it trusts its shape.
+
+    Raises:
+        ProviderReplyError: It has another.
+    """
+    try:
+        yield
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        message = f"openstack: Keystone's answer can't be read: {error!r}"
+        raise errors.ProviderReplyError(message) from error
 
 
 def in_our_words(error: Exception) -> errors.TowlineError:
@@ -217,12 +249,12 @@ def in_our_words(error: Exception) -> errors.TowlineError:
     message = f"openstack: {error}"
     if isinstance(error, keystone.HttpError) and error.response is not None:
         answer = error.response
-        return refused(answer.status_code, answer.text, answer.headers.get("Retry-After"))
+        return refused_login(answer.status_code, answer.text, answer.headers.get("Retry-After"))
     original = getattr(error, "original", None)
     if isinstance(error, keystone.EndpointNotFound) or isinstance(original, ValueError):
-        return errors.SpecError(f"{message} (is Keystone's URL one?)", hint=_HINT)
+        return errors.SpecError(f"{message} (is Keystone's URL one?)", hint=HINT)
     if isinstance(error, keystone.InvalidResponse):
         return errors.ProviderReplyError(f"{message}: {short(error.response.text)}")
     if isinstance(error, keystone.AuthorizationFailure | keystone.AuthPluginException):
-        return errors.ProviderAuthError(message, hint=_HINT)
+        return errors.ProviderAuthError(message, hint=HINT)
     return errors.ProviderUnavailable(message)

@@ -11,6 +11,7 @@ from towline.ports import Finding
 from towline.providers.openstack_api import OpenStackApi
 from towline.providers.openstack_catalog import Catalog, quota_text, room_for
 from towline.providers.openstack_network import Network
+from towline.providers.openstack_reading import Lacking
 
 _SERVICES = ("compute", "network", "image")
 
@@ -67,5 +68,5 @@ async def _found(name: str, look: Awaitable[str]) -> Finding:
     """What a look found; what is not there is a finding too."""
     try:
         return Finding(name, await look)
-    except errors.NotFound as missing:
+    except (errors.NotFound, Lacking) as missing:
         return Finding(name, missing.message, missing.hint)

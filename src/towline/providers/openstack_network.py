@@ -15,7 +15,7 @@ from towline import errors
 from towline.core.instance import Instance, Order, parse_tag
 from towline.providers.account import Account
 from towline.providers.openstack_api import OpenStackApi
-from towline.providers.parts import need
+from towline.providers.parts import ident, label, need, rows, text, told
 
 _SSH_PORT = 22
 _EXTERNAL = "router:external"
@@ -105,8 +105,8 @@ class Network:
         """The run's security group, which lets SSH in; made by an earlier try or now."""
         found = [one for one in await self.groups() if one["name"] == order.tag]
         group = found[0] if found else await self._new_group(order)
-        made = str(need(group, "id"))
-        if not any(_lets_ssh_in(rule) for rule in group.get("security_group_rules") or []):
+        made = ident(group, "id")
+        if not any(map(_lets_ssh_in, rows(told(group, "security_group_rules", kind=list) or []))):
             rule = {
                 "security_group_id": made,
                 "direction": "ingress",
@@ -125,18 +125,18 @@ class Network:
         answer = await self._api.send(
             "network", "POST", "/security-groups", {"security_group": body}
         )
-        group: Row = need(answer, "security_group")
+        group: Row = need(answer, "security_group", kind=dict)
         return group
 
     async def groups(self) -> list[dict[str, Any]]:
         """Security groups whose name is a tag."""
         listed = await self._api.rows("network", "/security-groups", "security_groups")
-        return [one for one in listed if parse_tag(str(one.get("name"))) is not None]
+        return [one for one in listed if parse_tag(label(one, "name")) is not None]
 
     async def addresses(self) -> list[dict[str, Any]]:
         """Floating addresses whose description is a tag."""
         listed = await self._api.rows("network", "/floatingips", "floatingips")
-        return [one for one in listed if parse_tag(str(one.get("description"))) is not None]
+        return [one for one in listed if parse_tag(label(one, "description")) is not None]
 
     async def attach(self, instance: Instance) -> None:
         """Give an instance the run's address; allocate that if there is none yet.
@@ -152,12 +152,12 @@ class Network:
         ports = [one for one in ports if one.get("device_id") == instance.id]
         if not ports:
             return  # not known yet: asked again
-        port, fixed = str(need(ports[0], "id")), _fixed(ports[0])
+        port, fixed = ident(ports[0], "id"), _fixed(ports[0])
         ours = [one for one in await self.addresses() if one["description"] == instance.tag]
         if any(one.get("port_id") == port for one in ours):
             return  # the list that `get` reads will show it
         if ours:
-            await self._associate(str(need(ours[0], "id")), port, fixed)
+            await self._associate(ident(ours[0], "id"), port, fixed)
             return
         wanted = {
             "floating_network_id": need(outer, "id"),
@@ -178,15 +178,15 @@ class Network:
     def host(self, server: Row, addresses: list[dict[str, Any]], tag: str) -> str | None:
         """Where a server is reached from outside; None when it has no such address yet."""
         fixed = [
-            address.get("addr")
-            for network in (server.get("addresses") or {}).values()
-            for address in network
+            text(address, "addr")
+            for network in (told(server, "addresses", kind=dict) or {}).values()
+            for address in rows(network)
             if address.get("version") == 4 and address.get("OS-EXT-IPS:type") != "floating"  # noqa: PLR2004
         ]
         if not self.floating:
-            return next((str(one) for one in fixed), None)
+            return next(filter(None, fixed), None)
         ours = [
-            str(need(one, "floating_ip_address"))
+            need(one, "floating_ip_address", kind=str)
             for one in addresses
             if one["description"] == tag and one.get("fixed_ip_address") in fixed
         ]
@@ -199,8 +199,8 @@ def _fixed(port: Row) -> str:
     Raises:
         ProviderError: It has none.
     """
-    found = [str(one.get("ip_address")) for one in port.get("fixed_ips") or []]
-    plain = [one for one in found if ":" not in one]
+    found = [text(one, "ip_address") for one in rows(told(port, "fixed_ips", kind=list) or [])]
+    plain = [one for one in found if one and ":" not in one]
     if not plain:
         hint = "set `providers: {openstack: {network: ...}}` to one that has a subnet of IPv4"
         raise errors.ProviderError("openstack: the instance has no IPv4 address", hint=hint)

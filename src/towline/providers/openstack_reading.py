@@ -9,8 +9,15 @@ from urllib.parse import urlsplit
 
 from towline import errors
 from towline.providers.http import Rule, refusal
+from towline.providers.parts import rows, told
+from towline.providers.parts import text as text_of
 
+HINT = "check `providers: {openstack: ...}` in config.yaml, clouds.yaml, and the variables OS_*"
 _ROUTER = "connect the network to a router with a gateway there, or set `network`"
+
+
+class Lacking(errors.ProviderError):
+    """The catalog has no such service: that says nothing of what is in it."""
 
 
 class VersionRefused(errors.ProviderError):
@@ -38,15 +45,28 @@ def refused(status: int, text: str, retry_after: str | None) -> errors.TowlineEr
         retry_after: The header of that name, if any.
     """
     code, said = _reason(text)
-    return refusal("openstack", (status, code, said), _RULES, retry_after)
+    found = refusal("openstack", (status, code, said), _RULES, retry_after)
+    if isinstance(found, errors.NotFound) and not code:  # a proxy's word, or another path's
+        return errors.ProviderReplyError(found.message, hint="is the service's URL in the catalog?")
+    return found
+
+
+def refused_login(status: int, text: str, retry_after: str | None) -> errors.TowlineError:
+    """What a failure of Keystone's means: nothing of what it knows is a server.
+
+    It answers 404 for an application credential or a project that it does not know.
+    """
+    found = refused(status, text, retry_after)
+    passing = isinstance(found, errors.ProviderUnavailable | errors.RateLimited)
+    return found if passing else errors.ProviderAuthError(found.message, hint=HINT)
 
 
 def next_query(page: Mapping[str, Any], key: str) -> str | None:
     """The query of the next page. The rest of its link may be of a host that only a proxy sees."""
-    links = page.get(f"{key}_links") or []
-    hrefs = [link.get("href") for link in links if link.get("rel") == "next"]
-    href = next(iter(hrefs), None) or page.get("next")
-    return urlsplit(str(href)).query or None if href else None
+    links = rows(told(page, f"{key}_links", kind=list) or [])
+    hrefs = [text_of(link, "href") for link in links if link.get("rel") == "next"]
+    href = next(iter(hrefs), "") or text_of(page, "next")
+    return urlsplit(href).query or None
 
 
 def versioned(url: str, version: str) -> str:

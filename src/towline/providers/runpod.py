@@ -22,14 +22,24 @@ from typing import Any
 
 from towline import errors
 from towline.core import gpu
-from towline.core.instance import Features, Instance, InstanceId, InstanceStatus, Offer, Order
+from towline.core.instance import (
+    Features,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    Offer,
+    Order,
+    parse_tag,
+)
 from towline.core.offers import Listed
 from towline.core.task import Resources
 from towline.ports import Finding
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
+from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
 from towline.providers.listing import chip, offers_of, price, size, word
-from towline.providers.parts import need, rows, segment
+from towline.providers.pages import all_of
+from towline.providers.parts import ident, label, need, port, rate, segment, text, told
 from towline.providers.times import utc_seconds
 
 _BASE_URL = "https://api.runpod.io/v2"
@@ -88,6 +98,7 @@ class RunPod(Driver):
         containers=False,  # a pod is one, and can't run another
         powered_off_bills=True,
         console_url="https://console.runpod.io/pods",
+        leftovers=(),
         boot_s=180.0,
     )
     SETTINGS = ("cloud", "min_cuda")  # which hosts; "12.4": the least CUDA of their driver
@@ -188,9 +199,10 @@ class RunPod(Driver):
         if offer.region is not None:
             body["dataCenterIds"] = [offer.region]
         answer = await self._api.send("POST", "/pods", body)
-        made = self.made(need(answer, "id"), offer, order)
-        price = answer.get("cost") or offer.price_usd_per_h
-        return dataclasses.replace(made, price_usd_per_h=price)
+        made = self.made(ident(answer, "id"), offer, order)
+        return dataclasses.replace(
+            made, price_usd_per_h=rate(answer, "cost") or offer.price_usd_per_h
+        )
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """Read one pod; see the port."""
@@ -200,14 +212,15 @@ class RunPod(Driver):
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag as its name; see the port."""
-        listed = rows(need(await self._api.get("/pods"), "pods"))
-        return tagged(one for one in map(self._read, listed) if one is not None)
+        listed = all_of(await self._api.get("/pods"), "pods")
+        ours = [self._read(one) for one in listed if parse_tag(label(one, "name")) is not None]
+        return [one for one in ours if one is not None]
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """Delete a pod with its disk; see the port."""
         name = segment(instance_id)
         if name is not None:
-            await self._api.remove(f"/pods/{name}")
+            await end(self.get, instance_id, self._api.remove(f"/pods/{name}"))
 
     async def check(self) -> list[Finding]:
         """Look for pods of ours that have exited, then read the offers; see the port."""
@@ -219,21 +232,20 @@ class RunPod(Driver):
 
     def _read(self, found: Mapping[str, Any]) -> Instance | None:
         """One pod in our words; None when it is gone."""
-        word = need(found, "status")
+        word = need(found, "status", kind=str)
         if word == "TERMINATED":
             return None
-        direct, has = (found.get("ssh") or {}).get("direct"), found.get("gpu") or {}
+        host = text(found, "ssh", "direct", "host")
+        user, at = text(found, "ssh", "direct", "username"), port(found, "ssh", "direct", "port")
         return Instance(
-            id=InstanceId(need(found, "id")),
+            id=InstanceId(ident(found, "id")),
             provider=self.name,
-            tag=found.get("name") or "",
+            tag=label(found, "name"),
             status=status_of(word, _STATUSES),
-            address=self.address(need(direct, "host"), need(direct, "port"), direct.get("username"))
-            if direct
-            else None,
+            address=self.address(host, at, user or None) if host and at else None,
             started_at=utc_seconds(found.get("createdAt")),
-            price_usd_per_h=found.get("cost") or 0.0,
-            type=_type(has.get("id", ""), has.get("count", 0)),
+            price_usd_per_h=rate(found, "cost"),
+            type=_type(text(found, "gpu", "id"), told(found, "gpu", "count", kind=int) or 0),
             detail="" if word == "RUNNING" else f"{self.name} says {word}",
         )
 

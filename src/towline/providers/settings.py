@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -49,6 +50,22 @@ def prices_of(value: Any, where: str, *, free: bool = False) -> dict[str, float]
         message = f"{where} must give prices in USD per hour by type, each {least}"
         raise SpecError(message, hint="such as `prices: {p5.4xlarge: 6.88}`")
     return {str(name): float(price) for name, price in prices.items()}
+
+
+def earlier_keys(value: Any, name: str) -> tuple[str, ...]:
+    """Fingerprints of the keys that an account had before; nothing is none.
+
+    Raises:
+        SpecError: It is something else.
+    """
+    keys = value or []
+    if not isinstance(keys, list) or not all(
+        isinstance(one, str) and re.fullmatch(r"[0-9a-f]{8}", one) for one in keys
+    ):
+        message = f"providers.{name}.earlier_keys must list fingerprints of keys"
+        hint = "such as `earlier_keys: ['3fa9c1d2']`, in quotes, as towline's message showed it"
+        raise SpecError(message, hint=hint)
+    return tuple(keys)
 
 
 def _is_price(value: object, *, free: bool) -> bool:

@@ -31,11 +31,13 @@ from towline.core.instance import (
     parse_tag,
 )
 from towline.ports import Finding, Memo
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import host_key_script
+from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
 from towline.providers.listing import chip, flag, offers_of, price, size, whole, word
-from towline.providers.parts import need, rows, segment
+from towline.providers.pages import all_of
+from towline.providers.parts import ident, label, need, port, rate, rows, segment, text, words
 from towline.providers.times import rfc3339, utc_seconds
 
 _BASE_URL = "https://api.shadeform.ai/v1"
@@ -50,7 +52,7 @@ _STATUSES = {
 }
 #: guesses at words, for refusals only; 409 without such a word stays an unknown outcome
 _RULES = (
-    Rule(r"^(400|422) .*(not found|does not exist)", errors.NotFound),
+    Rule(r"^(400|422) .*(instance|key)\b.*(not found|does not exist)", errors.NotFound),
     Rule(r"^4\d\d .*(can ?not be deleted|in use)", errors.ProviderUnavailable),
     Rule(r"^(400|402|403|409|422) .*(balance|wallet|payment|credit)", errors.PaymentNeeded),
     Rule(r"^(400|403|409|422) .*(quota|limit)", errors.QuotaExceeded),
@@ -71,6 +73,7 @@ class Shadeform(Driver):
         spot=True,
         powered_off_bills=None,  # there is no such state
         console_url="https://platform.shadeform.ai/instances",
+        leftovers=("key",),
         boot_s=600.0,
     )
     SETTINGS = ("cloud",)  # of the clouds that it brokers, the only one to use
@@ -153,15 +156,15 @@ class Shadeform(Driver):
             until = self.account.clock.now() + order.lifetime_s
             body["auto_delete"] = {"date_threshold": rfc3339(until)}
         answer = await self._api.send("POST", "/instances/create", body)
-        return self.made(need(answer, "id"), offer, order)
+        return self.made(ident(answer, "id"), offer, order)
 
     async def _key_id(self, order: Order) -> str:
         """Look first: a lost answer may have added it."""
         for key in await self._keys():
-            if key["name"] == order.tag:
-                return str(need(key, "id"))
+            if text(key, "name") == order.tag:
+                return ident(key, "id")
         body = {"name": order.tag, "public_key": order.public_key}
-        return str(need(await self._api.send("POST", "/sshkeys/add", body), "id"))
+        return ident(await self._api.send("POST", "/sshkeys/add", body), "id")
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """Read one instance; see the port."""
@@ -173,19 +176,20 @@ class Shadeform(Driver):
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; the API has no pages; see the port."""
-        listed = rows(need(await self._api.get("/instances"), "instances"))
-        return tagged(one for one in map(self._read, listed) if one is not None)
+        listed = all_of(await self._api.get("/instances"), "instances")
+        ours = [self._read(one) for one in listed if parse_tag(_tag(one)) is not None]
+        return [one for one in ours if one is not None]
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """End an instance; see the port."""
-        await self._delete("instances", instance_id)
+        await end(self.get, instance_id, self._delete("instances", instance_id))
 
     async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
         """List our keys; see the port."""
         return [
-            Leftover(provider=self.name, kind="key", id=need(key, "id"), tag=key["name"])
+            Leftover(provider=self.name, kind="key", id=ident(key, "id"), tag=key["name"])
             for key in await self._keys()
-            if parse_tag(key["name"]) is not None
+            if parse_tag(need(key, "name", kind=str)) is not None
         ]
 
     async def remove(self, leftover: Leftover) -> None:
@@ -203,31 +207,35 @@ class Shadeform(Driver):
             await self._api.remove(f"/{what}/{name}/delete", method="POST")
 
     async def _keys(self) -> list[dict[str, Any]]:
-        return rows(need(await self._api.get("/sshkeys"), "ssh_keys"))
+        return all_of(await self._api.get("/sshkeys"), "ssh_keys")
 
     def _read(self, found: Mapping[str, Any]) -> Instance | None:
         """One instance in our words; None when it is gone."""
-        word = need(found, "status")
+        word = need(found, "status", kind=str)
         if word == "deleted":
             return None
-        tags = [one for one in found.get("tags") or [] if parse_tag(one) is not None]
-        host, why = found.get("ip"), found.get("status_details")
-        rate = (found.get("rental_terms") or {}).get("hourly_price")
-        cents = found.get("hourly_price") or 0
+        host, why = text(found, "ip"), text(found, "status_details")
+        usd = rate(found, "rental_terms", "hourly_price") or rate(found, "hourly_price") / 100
         is_active = word == "active"
         return Instance(
-            id=InstanceId(need(found, "id")),
+            id=InstanceId(ident(found, "id")),
             provider=self.name,
-            tag=tags[0] if tags else found.get("name") or "",
+            tag=_tag(found),
             status=status_of(word, _STATUSES),
-            address=self.address(host, found.get("ssh_port"), found.get("ssh_user"))
+            address=self.address(host, port(found, "ssh_port"), text(found, "ssh_user") or None)
             if is_active and host
             else None,
             started_at=utc_seconds(found.get("created_at")),
-            price_usd_per_h=_usd(rate) if rate else _usd(cents) / 100,
-            type=f"{found.get('cloud')}/{found.get('shade_instance_type')}",
+            price_usd_per_h=usd,
+            type=f"{text(found, 'cloud')}/{text(found, 'shade_instance_type')}",
             detail="" if is_active else f"{self.name} says {word}" + (f": {why}" if why else ""),
         )
+
+
+def _tag(found: Mapping[str, Any]) -> str:
+    """The tag among its tags, else its name."""
+    marks = [one for one in words(found, "tags") if parse_tag(one) is not None]
+    return next(iter(marks), "") or label(found, "name")
 
 
 def _usd(price: object) -> float:

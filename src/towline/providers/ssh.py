@@ -58,7 +58,7 @@ class SshProvider(OnlyInstances):
     """Runs on a machine that the user can log in to already."""
 
     name = "ssh"
-    features = Features(host_key_grade="U", rented=False, free=True, settle_s=0.0)
+    features = Features(host_key_grade="U", rented=False, free=True, settle_s=0.0, leftovers=())
 
     def __init__(
         self, home: Path, settings: Mapping[str, Any], dialer: Dialer, clock: Clock

@@ -26,14 +26,24 @@ from typing import Any
 
 from towline import errors
 from towline.core import gpu
-from towline.core.instance import Features, Instance, InstanceId, InstanceStatus, Offer, Order
+from towline.core.instance import (
+    Features,
+    Instance,
+    InstanceId,
+    InstanceStatus,
+    Offer,
+    Order,
+    parse_tag,
+)
 from towline.core.task import Resources
 from towline.ports import Finding
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
+from towline.providers.ends import end
 from towline.providers.http import Rule, api_of
 from towline.providers.listing import chip, offers_of, price, size, whole, word
 from towline.providers.pace import Pace
-from towline.providers.parts import need, numeral, rows
+from towline.providers.pages import require_end
+from towline.providers.parts import ident, label, need, number, numeral, port, rate, rows, text
 from towline.providers.vast_scripts import end_self_argv, onstart
 
 _BASE_URL = "https://console.vast.ai"
@@ -47,9 +57,14 @@ _PAGE = 25
 _INTERVALS_S = {"search": 2.0, "create": 4.5, "get": 2.0, "list": 1.0, "destroy": 3.0}
 _STATUSES = {
     "running": InstanceStatus.ACTIVE,
-    "exited": InstanceStatus.DEAD,  # these three never run again, and their disk bills
-    "unknown": InstanceStatus.DEAD,
-    "offline": InstanceStatus.DEAD,
+    "exited": InstanceStatus.DEAD,  # its disk bills
+    "stopped": InstanceStatus.DEAD,
+    "frozen": InstanceStatus.DEAD,  # paused, and bills as if it ran
+    # it may come back by itself; of a host that is not heard of nothing may be concluded
+    "loading": InstanceStatus.BUILDING,
+    "rebooting": InstanceStatus.BUILDING,
+    "unknown": InstanceStatus.BUILDING,
+    "offline": InstanceStatus.BUILDING,
 }
 _RULES = (
     Rule(r"auth_error|invalid user key", errors.ProviderAuthError),  # comes as 404, too
@@ -85,6 +100,7 @@ class Vast(Driver):
         powered_off_bills=True,  # the disk
         spot=True,
         console_url="https://cloud.vast.ai/instances/",
+        leftovers=(),
         boot_s=180.0,  # "1-5 minutes depending on the Docker image size"
     )
 
@@ -161,11 +177,10 @@ class Vast(Driver):
         if offer.spot:
             body["price"] = float(offer.payload["bid"])
         await self._pace.turn("create")
-        answer = await self._api.send("PUT", f"/api/v0/asks/{offer.payload['ask']}/", body)
-        contract = need(answer, "new_contract")  # also beside `success: false`: it did not start
-        if not contract:
-            raise errors.ProviderReplyError(f"{self.name} made an instance and names none")
-        return self.made(str(contract), offer, order)
+        path = f"/api/v0/asks/{offer.payload['ask']}/"
+        # also beside `success: false` an instance is named: one that did not start
+        answer = await self._api.send("PUT", path, body, as_it_is=True)
+        return self.made(ident(answer, "new_contract"), offer, order)
 
     async def get(self, instance_id: InstanceId) -> Instance | None:
         """Read one instance; see the port."""
@@ -188,7 +203,8 @@ class Vast(Driver):
             found += rows(need(answer, "instances"))
             token = need(answer, "next_token")
             if not token:
-                return tagged(map(self._read, found))
+                require_end(answer, len(found))
+                return [self._read(one) for one in found if parse_tag(label(one, "label"))]
             if token in tokens:
                 raise errors.ProviderReplyError(f"{self.name}'s list of instances has no end")
             tokens.append(token)
@@ -198,7 +214,11 @@ class Vast(Driver):
         number = numeral(instance_id)
         if number is not None:
             await self._pace.turn("destroy")
-            await self._api.remove(f"/api/v0/instances/{number}/")
+            await end(self.get, instance_id, self._api.remove(f"/api/v0/instances/{number}/"))
+
+    async def account_id(self) -> str | None:
+        """The user's number; see the port."""
+        return str(need(await self._api.get("/api/v0/users/current/"), "id"))
 
     async def check(self) -> list[Finding]:
         """Ask for offers, and for the account's credit; see the port."""
@@ -216,30 +236,32 @@ class Vast(Driver):
 
     def _read(self, found: Mapping[str, Any]) -> Instance:
         """One instance in our words."""
-        status, host, word = _status(found), found.get("ssh_host"), found.get("actual_status")
-        live = status is InstanceStatus.ACTIVE and host and found.get("ssh_port")
+        status, host, at = _status(found), text(found, "ssh_host"), port(found, "ssh_port")
+        word, why = text(found, "actual_status"), text(found, "status_msg")
+        live = status is InstanceStatus.ACTIVE and host and at
         return Instance(
-            id=InstanceId(str(need(found, "id"))),
+            id=InstanceId(ident(found, "id")),
             provider=self.name,
-            tag=found.get("label") or "",
+            tag=label(found, "label"),
             status=status,
-            address=self.address(str(host), int(found["ssh_port"])) if live else None,
-            started_at=found.get("start_date"),
-            price_usd_per_h=found.get("dph_total") or 0.0,
+            address=self.address(host, at) if live else None,
+            started_at=number(found.get("start_date")),
+            price_usd_per_h=rate(found, "dph_total"),
             type=_type(found),
             detail=""
             if status is not InstanceStatus.DEAD
-            else f"{self.name} says {word or 'stopped'}: {found.get('status_msg') or 'no reason'}",
+            else f"{self.name} says {word or 'stopped'}: {why or 'no reason'}",
         )
 
 
 def _status(found: Mapping[str, Any]) -> InstanceStatus:
     """Stopped in all three words is outbid, or stopped by hand: it does not come back by itself."""
-    states = {found.get(name) for name in ("cur_state", "next_state", "intended_status")}
-    unmade = "OCI runtime create failed" in str(found.get("status_msg"))
-    if states == {"stopped"} or (unmade and found.get("actual_status") == "created"):
+    states = {text(found, name) for name in ("cur_state", "next_state", "intended_status")}
+    unmade = "OCI runtime create failed" in text(found, "status_msg")
+    word = text(found, "actual_status")  # null while it is made
+    if states == {"stopped"} or (unmade and word == "created"):
         return InstanceStatus.DEAD
-    return status_of(found.get("actual_status"), _STATUSES)
+    return status_of(word, _STATUSES)
 
 
 def _type(found: Mapping[str, Any]) -> str:

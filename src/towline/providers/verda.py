@@ -33,10 +33,11 @@ from towline.core.instance import (
 from towline.core.offers import Listed
 from towline.core.task import Resources
 from towline.ports import Finding, Memo
-from towline.providers.account import Account, Driver, status_of, tagged
+from towline.providers.account import Account, Driver, status_of
 from towline.providers.cloud_init import host_key_script
+from towline.providers.ends import end
 from towline.providers.http import Rule, rule_for
-from towline.providers.parts import need, number, rows, segment
+from towline.providers.parts import ident, need, number, rate, rows, segment, text
 from towline.providers.times import utc_seconds
 from towline.providers.verda_lists import disk_price, join, newest_image
 from towline.providers.verda_session import Session
@@ -61,7 +62,10 @@ _VOLUME_GONE = ("deleting", "deleted", "canceling", "canceled")
 _FOLDERS = {"key": "/sshkeys", "script": "/scripts"}
 _BUSY = "an instance can't be deleted while it is being provisioned; it is asked again"
 _RULES = (
-    Rule(r"invalid \w+ id|a discontinued instance|not_found", errors.NotFound),
+    Rule(
+        r"invalid (instance|volume|script|ssh ?key) id|a discontinued instance|^40[04] not_found",
+        errors.NotFound,
+    ),
     Rule(r"a provisioning instance", errors.ProviderUnavailable, _BUSY),
     Rule(r"insufficient_funds", errors.PaymentNeeded),
     Rule(r"^(40\d|503 service_unavailable) .*(no|not enough) capacity", errors.NoCapacity),
@@ -83,6 +87,7 @@ class Verda(Driver):
         spot=True,
         powered_off_bills=None,
         console_url="https://console.verda.com",
+        leftovers=("key", "script", "volume"),
         boot_s=240.0,
     )
     SSH_USER = "root"
@@ -159,14 +164,14 @@ class Verda(Driver):
         """Look first: a lost answer may have made it."""
         for key in rows(await self._api.get("/sshkeys")):
             if key.get("name") == order.tag:
-                return str(need(key, "id"))
+                return ident(key, "id")
         return await self._api.make("/sshkeys", {"name": order.tag, "key": order.public_key})
 
     async def _script(self, order: Order) -> str:
         """One of an earlier try is replaced: a script can't be changed, nor its text be relied on."""
         for script in await self._api.pages("/scripts"):
             if script.get("name") == order.tag:
-                await self._drop("/scripts", str(need(script, "id")))
+                await self._drop("/scripts", ident(script, "id"))
         body = {"name": order.tag, "script": host_key_script(order)}
         return await self._api.make("/scripts", body)
 
@@ -177,8 +182,9 @@ class Verda(Driver):
 
     async def list_tagged(self) -> list[Instance]:
         """List what carries our tag; see the port."""
-        listed = map(self._read, rows(await self._api.get("/instances")))
-        return tagged(one for one in listed if one is not None)
+        listed = rows(await self._api.get("/instances"))
+        ours = [self._read(one) for one in listed if parse_tag(_tag(one)) is not None]
+        return [one for one in ours if one is not None]
 
     async def terminate(self, instance_id: InstanceId) -> None:
         """Delete an instance and the volume of its system; see the port."""
@@ -186,13 +192,13 @@ class Verda(Driver):
         if found is None:
             return
         body: dict[str, Any] = {"id": [instance_id], "action": "delete"}
-        volume = found.get("os_volume_id")
+        volume = text(found, "os_volume_id")
         if volume:  # there is none at first
             body |= {"volume_ids": [volume], "delete_permanently": True}
-        try:
-            _require_done(await self._api.send("PUT", "/instances", body))
-        except errors.NotFound:
-            return
+        await end(self.get, instance_id, self._end(body))
+
+    async def _end(self, body: dict[str, Any]) -> None:
+        _require_done(await self._api.send("PUT", "/instances", body))
 
     async def leftovers(self, memos: Mapping[str, Memo]) -> list[Leftover]:  # noqa: ARG002
         """List our keys, startup scripts and volumes; see the port."""
@@ -207,14 +213,14 @@ class Verda(Driver):
             Leftover(
                 provider=self.name,
                 kind=kind,
-                id=str(need(one, "id")),
-                tag=str(one["name"]),
+                id=ident(one, "id"),
+                tag=one["name"],
                 since=utc_seconds(one.get("created_at")),
                 price_usd_per_h=number(one.get("base_hourly_cost")) if kind == "volume" else 0.0,
             )
             for kind, listed in (("key", keys), ("script", scripts), ("volume", volumes))
             for one in listed
-            if parse_tag(str(one.get("name"))) is not None
+            if parse_tag(need(one, "name", kind=str)) is not None
         ]
 
     async def remove(self, leftover: Leftover) -> None:
@@ -242,29 +248,34 @@ class Verda(Driver):
         if name is None:
             return None
         try:
-            found: dict[str, Any] = await self._api.get(f"/instances/{name}")
+            found: dict[str, Any] = need(await self._api.get(f"/instances/{name}"), kind=dict)
         except errors.NotFound:
             return None
         return found
 
     def _read(self, found: Mapping[str, Any]) -> Instance | None:
         """One instance in our words; None when it is gone."""
-        word = str(need(found, "status")).lower()
+        word = need(found, "status", kind=str).lower()
         if word in _GONE:
             return None
-        names = [str(found.get(field) or "") for field in ("description", "hostname")]
-        host = found.get("ip")
+        host = text(found, "ip")
         return Instance(
-            id=InstanceId(need(found, "id")),
+            id=InstanceId(ident(found, "id")),
             provider=self.name,
-            tag=next((one for one in names if parse_tag(one) is not None), names[-1]),
+            tag=_tag(found),
             status=status_of(word, _STATUSES),
             address=self.address(host) if host else None,
             started_at=utc_seconds(found.get("created_at")),
-            price_usd_per_h=number(found.get("price_per_hour")) or 0.0,
-            type=found.get("instance_type") or "",
+            price_usd_per_h=rate(found, "price_per_hour"),
+            type=text(found, "instance_type"),
             detail="" if word == "running" else f"{self.name} says {word}",
         )
+
+
+def _tag(found: Mapping[str, Any]) -> str:
+    """The tag as its description, else its hostname."""
+    mark = text(found, "description")
+    return mark if parse_tag(mark) is not None else need(found, "hostname", kind=str)
 
 
 def _disk_gb(wanted: float | None) -> float:

@@ -8,11 +8,12 @@ from typing import Any
 from towline import errors
 from towline.providers.account import Account
 from towline.providers.http import Api, Rule
-from towline.providers.parts import need, rows, segment
+from towline.providers.parts import ident, need, rows, segment
 
 _BASE_URL = "https://api.verda.com/v1"
 _USED = 0.9  # of a token's life: no request is to meet its last seconds
 _PAGE = 100
+_WHO = "check client id and secret, and providers.verda.base_url"
 
 
 class _Unsigned(errors.ProviderAuthError):
@@ -37,7 +38,8 @@ class Session:
         self._token, self._until = "", 0.0
         where = (account.name, account.text("base_url", _BASE_URL), account.clock)
         timeout_s = account.number("timeout_s", 30.0)
-        refused = (Rule(r"^40[013] ", errors.ProviderAuthError, "check client id and secret"),)
+        # also a 404: whoever is not known here knows of no instance
+        refused = (Rule(r"^4(?!08|29)\d\d ", errors.ProviderAuthError, _WHO),)
         self._door = Api(*where, dict, rules=refused, timeout_s=timeout_s)
         self._api = Api(
             *where,
@@ -52,8 +54,8 @@ class Session:
             return
         since = self._clock.now()
         answer = await self._door.send("POST", "/oauth2/token", self._grant)
-        self._token = str(need(answer, "access_token"))
-        self._until = since + _USED * float(need(answer, "expires_in"))
+        self._token = need(answer, "access_token", kind=str)
+        self._until = since + _USED * need(answer, "expires_in", kind=int)
 
     async def get(self, path: str, params: Mapping[str, Any] | None = None) -> Any:
         """Read something; see `http.Api`."""
@@ -82,7 +84,7 @@ class Session:
         page = 1
         while True:
             listed = rows(await self.get(path, {"page": page, "pageSize": _PAGE}))
-            fresh = {str(need(row, "id")): row for row in listed}
+            fresh = {ident(row, "id"): row for row in listed}
             if fresh.keys() <= found.keys():
                 return list(found.values())
             found |= fresh

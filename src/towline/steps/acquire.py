@@ -11,19 +11,22 @@ from dataclasses import replace
 from typing import Any
 
 from towline import errors
-from towline.context import Context, address_json, end_instance
+from towline.context import Context, end_instance
 from towline.core.answers import Verdict, judge
 from towline.core.backoff import delays
 from towline.core.instance import Address, Instance, InstanceId, InstanceStatus, Offer
 from towline.core.offers import Outlook, hour_usd, rank
 from towline.core.units import seconds_text, usd_text
-from towline.ending import is_absent
+from towline.ending import age_s, is_absent
 from towline.market import ask
+from towline.ownership import renter_of
 from towline.ports import Provider
 from towline.renting import adopt, create, order_for
+from towline.store.journal import LedgerRow
 
 _POLL_S = (0.05, 3.0)
 _PROBE_S = 2.0
+_REFUSALS = 5  # of an address, in a row: one may have come too early
 _PRICE_SLACK = 1.01  # what rounding explains
 _SILENCES = (errors.ProviderUnavailable, errors.ProviderReplyError, errors.RateLimited)
 
@@ -38,7 +41,7 @@ async def look(ctx: Context) -> dict[str, Any] | None:
     row = ctx.ledger_row()
     if row is None or row.instance_id is None:
         return None
-    return await _await_address(ctx, row.instance_id, row.offer, row.created_at or row.intent_at)
+    return await _await_address(ctx, row)
 
 
 async def act(ctx: Context) -> dict[str, Any]:
@@ -118,41 +121,53 @@ async def _rent(ctx: Context, offer: Offer) -> dict[str, Any] | None:
     """
     provider = ctx.provider_named(offer.provider)
     order = order_for(ctx, provider, offer)
-    number = ctx.journal.intend(provider.name, order.tag, offer)  # rule 1: intent before effect
-    instance_id = await create(ctx, provider, number, offer, order)
-    if instance_id is None:
+    renter = await renter_of(provider)
+    # rule 1: intent before effect
+    number = ctx.journal.intend(provider.name, order.tag, offer, renter)
+    if await create(ctx, provider, number, offer, order) is None:
         return None
-    return await _await_address(ctx, instance_id, offer, ctx.clock.now())
+    row = ctx.ledger_row()
+    assert row is not None  # noqa: S101 - create has written its id
+    return await _await_address(ctx, row)
 
 
 # -- until it is up -------------------------------------------------------------------------------
 
 
-async def _await_address(
-    ctx: Context, instance_id: InstanceId, offer: Offer, since: float
-) -> dict[str, Any] | None:
+async def _await_address(ctx: Context, row: LedgerRow) -> dict[str, Any] | None:
     """Wait until the instance is active, has an address and listens; end it when it does not."""
-    limit_s = ctx.task.limits.boot_timeout
+    limit_s, since = ctx.task.limits.boot_timeout, ctx.clock.monotonic() - age_s(row, ctx.clock)
     reason = f"no address within {seconds_text(limit_s)}"
-    provider = ctx.provider_named(offer.provider)
+    provider, instance_id = await ctx.provider_of_row(row), _id_of(row)
+    refusals, is_known = 0, row.seen_at is not None
     for pause_s in delays(*_POLL_S):
         instance = await _read(ctx, provider, instance_id)
+        if instance is not None and not is_known:
+            ctx.journal.seen(row.number)
+            is_known = True
         failed = await _why_dead(ctx, provider, instance_id, instance, since)
         if failed is None and instance is not None and instance.status is InstanceStatus.ACTIVE:
-            failed = _overpriced(ctx, instance, offer)
+            failed = _overpriced(ctx, instance, row.offer)
             if failed is None and instance.address is None:
-                failed = await _attach(ctx, provider, instance)
+                refused = await _attach(ctx, provider, instance)
+                refusals = 0 if refused is None else refusals + 1
+                failed = refused if refusals >= _REFUSALS else None
             elif failed is None and await _listens(ctx, provider, instance):
-                return _result(ctx, provider, instance, offer)
+                return _result(ctx, provider, instance, row.offer)
         elif failed is None:
             ctx.status(f"{instance_id} is {instance.status if instance else 'not listed yet'}")
-        if failed is not None or ctx.clock.now() - since > limit_s:
+        if failed is not None or ctx.clock.monotonic() - since > limit_s:
             reason = failed or reason
             break
         await ctx.clock.sleep(pause_s)
     ctx.note(f"{instance_id}: {reason}; terminating it and trying the next offer")
     await _end(ctx, f"{instance_id}: {reason}")
     return None
+
+
+def _id_of(row: LedgerRow) -> InstanceId:
+    assert row.instance_id is not None  # noqa: S101 - asked for one that was rented
+    return row.instance_id
 
 
 async def _end(ctx: Context, why: str) -> None:
@@ -194,7 +209,7 @@ async def _why_dead(
     if instance is not None:
         dead = instance.status in (InstanceStatus.DEAD, InstanceStatus.TERMINATING)
         return (instance.detail or "it died") if dead else None
-    if ctx.clock.now() - since < provider.features.settle_s:
+    if ctx.clock.monotonic() - since < provider.features.settle_s:
         return None
     try:
         return "it disappeared" if await is_absent(provider, instance_id) else None
@@ -253,7 +268,7 @@ def _result(ctx: Context, provider: Provider, instance: Instance, offer: Offer) 
         "gpus": offer.gpus,
         "vram_gb": offer.vram_gb,
         "price_usd_per_h": price,
-        "address": address_json(replace(instance, address=_address(ctx, provider, instance))),
+        "address": _address(ctx, provider, instance).data(),
     }
 
 

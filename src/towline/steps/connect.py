@@ -14,12 +14,14 @@ from dataclasses import replace
 from typing import Any
 
 from towline import errors
-from towline.context import Context, address_data
+from towline.arming import is_all_ours, reboot_text
+from towline.context import Context
 from towline.core import gpu
 from towline.core.attest import proof
 from towline.core.instance import Address
 from towline.core.run import StepName
 from towline.core.units import count_text, seconds_text, size_text
+from towline.disk import read_text, writing
 from towline.line import Line
 
 _FIRST_PAUSE_S = 0.25
@@ -45,15 +47,18 @@ async def act(ctx: Context) -> dict[str, Any]:
     began = ctx.clock.monotonic()
     line, found = await _wait(ctx, ctx.address())
     seconds = ctx.clock.monotonic() - began
-    ctx.files.entered.touch(mode=0o600)
+    with writing(ctx.files.entered):
+        ctx.files.entered.touch(mode=0o600)
     ctx.note(f"SSH service ready ({seconds_text(seconds)})")
-    await line.call("guard", _guard_orders(ctx, acquired["price_usd_per_h"]))
+    comes_back = await ctx.arm(line)
+    if is_all_ours(ctx.provider.features):
+        ctx.note(f"guard: {reboot_text(comes_back)}")
     if ctx.provider.features.password_login:
         await _end_password_login(ctx, line)
     ctx.note(f"instance: {inspection_text(found)}")
     _require_offered(acquired, ctx.task.resources.gpu, found["gpus"])
     _require_containers(ctx.task.image, found["tools"])
-    return {**found, "ssh_ready_s": round(seconds, 3), "address": address_data(line.address)}
+    return {**found, "ssh_ready_s": round(seconds, 3), "address": line.address.data()}
 
 
 async def _wait(ctx: Context, address: Address) -> tuple[Line, dict[str, Any]]:
@@ -129,7 +134,7 @@ async def _attest(ctx: Context, line: Line) -> None:
         HostKeyMismatch: A wrong answer.
         HostKeyUnknown: No answer, and the settings do not accept a first key unproven.
     """
-    public = ctx.files.private_key.with_suffix(".pub").read_text().strip()
+    public = read_text(ctx.files.private_key.with_suffix(".pub")).strip()
     seen, nonce = line.address.host_key or "", secrets.token_hex(16)
     _kind, blob, comment = public.split(" ", 2)
     answer = await line.call("attest", {"key": blob, "nonce": nonce, "host_key": seen})
@@ -158,17 +163,6 @@ async def _end_password_login(ctx: Context, line: Line) -> None:
         ctx.note("password login is switched off on the instance")
     else:
         ctx.note(f"password login could not be switched off on the instance: {done['error']}")
-
-
-def _guard_orders(ctx: Context, price_usd_per_h: float) -> dict[str, Any]:
-    """The dead-man timer: the task's limits as time, plus the grace to bring the model home."""
-    limits = ctx.task.limits
-    end_argv = ctx.provider.features.end_self_argv
-    return {
-        "lifetime_s": limits.lifetime_s(price_usd_per_h),
-        "grace_s": float(limits.gather_grace),
-        "end_argv": list(end_argv) if end_argv else None,
-    }
 
 
 def _require_offered(

@@ -9,6 +9,7 @@ from towline import errors
 from towline.context import Context
 from towline.core.cuda import judge
 from towline.core.run import StepName
+from towline.disk import writing
 from towline.home import open_private
 from towline.line import Line
 from towline.onboard import wire
@@ -63,7 +64,8 @@ async def _environment(ctx: Context, lines: list[str]) -> dict[str, Any]:
 async def _equip(ctx: Context, args: dict[str, Any]) -> dict[str, Any]:
     line = await ctx.line()
     clean = ctx.redactor.stream()
-    with open_private(ctx.files.equip_log, "ab") as log:
+    path = ctx.files.equip_log
+    with writing(path), open_private(path, "ab") as log:
         async with line.talk("equip", args) as talk:
             async for kind, payload in talk.frames():
                 if kind == wire.DATA:

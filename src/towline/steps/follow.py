@@ -9,7 +9,7 @@ from towline import errors
 from towline.checkpoints import Checkpoints
 from towline.context import Context
 from towline.core.run import Wish
-from towline.core.units import seconds_text, size_text, usd_text
+from towline.core.units import count_text, size_text
 from towline.following.log import LogKeeper
 from towline.following.reports import Reports
 from towline.following.sides import SideFiles
@@ -18,7 +18,6 @@ from towline.following.watch import Watcher
 from towline.line import Line
 from towline.onboard import wire
 
-_HALT_GRACE_S = 10.0
 _REDIAL_S = 1.0
 _SAMPLE_S = 5.0
 
@@ -38,11 +37,10 @@ async def act(ctx: Context) -> dict[str, Any]:
         TrainingFailed: The command failed, was interrupted, or reached a limit.
         InstanceLost: The provider says that the instance is gone.
     """
-    if ctx.run.wish is Wish.STOP:
-        line = await ctx.line()
-        ctx.status("ending the training")
-        await line.call("halt", {"grace_s": _HALT_GRACE_S})
     follower = _Follower(ctx)
+    if ctx.run.wish is Wish.STOP:
+        ctx.status("ending the training")
+        await follower.halt(await ctx.line())
     try:
         state = await follower.to_the_end()
     finally:
@@ -56,7 +54,10 @@ class _Follower:
     def __init__(self, ctx: Context) -> None:
         self.ctx = ctx
         self.limit: str | None = None  # which limit ended the training
+        self._undying: dict[str, Any] | None = None  # the state of what would not end
+        self._has_halted = self._told_detached = False
         self._ended = False  # what comes is the rest of its log
+        self._is_guarded = True
         self._reports = Reports(ctx)
         self._sides = SideFiles(ctx, self._reports)
         self._watcher = Watcher(ctx)
@@ -74,7 +75,7 @@ class _Follower:
                 raise
             except errors.RemoteError as lost:
                 await self._unreachable(lost)
-            except errors.TransferError as full:  # a disk, here or there
+            except (errors.TransferError, errors.LocalReadError) as full:  # a disk, here or there
                 self._say_trouble(full)
             await self.ctx.clock.sleep(_REDIAL_S)
 
@@ -95,8 +96,12 @@ class _Follower:
                         return dict(json.loads(payload))
                     await self.ctx.clock.sleep(0)  # a full log holds up no renewal of the lease
                     if not self._ended:
+                        await self._see_to_guard(line)
                         await self._watch_limits(line)
                         self.checkpoints.tick(line)
+                    if self._undying is not None and kind == wire.JSON:
+                        log.end()  # what it may print yet is nobody's any more
+                        return self._undying | {"offset": log.offset}
         raise errors.ConnectionLost("the instance ended the talk without a result")
 
     def _request(self, line: Line, log: LogKeeper) -> dict[str, Any]:
@@ -109,6 +114,10 @@ class _Follower:
         if "idle_s" in remark:
             log.record()
             self._watcher.silent(remark["idle_s"])
+            self._tell_detached(remark.get("detached"))
+            self._is_guarded = remark.get("guarded", True)
+        elif remark.get("age_s") is not None:
+            self.ctx.note_age(remark["age_s"])
         elif "anew" in remark:
             log.begin_anew()
             self.ctx.note("the training truncated its log; reading on from its new beginning")
@@ -116,7 +125,12 @@ class _Follower:
             self._ended = True
             left = size_text(remark["left_bytes"])
             self.ctx.note(f"the training has ended; {left} of its log are still on the way")
-        elif "side" in remark:
+        else:
+            self._beside(remark)
+
+    def _beside(self, remark: dict[str, Any]) -> None:
+        """Take what is told of side files and the machine."""
+        if "side" in remark:
             self._sides.take(remark)
         elif "side_left" in remark:
             self._sides.left(remark)
@@ -125,14 +139,53 @@ class _Follower:
         elif "watch_error" in remark:
             self.ctx.note(f"side files and the machine are not watched: {remark['watch_error']}")
 
+    def _tell_detached(self, detached: dict[str, Any] | None) -> None:
+        """Say once that the command has ended and its work has not."""
+        if detached is None or not detached["processes"] or self._told_detached:
+            return
+        self._told_detached = True
+        count = count_text(detached["processes"], "process", "processes")
+        self.ctx.note(
+            f"the command ended (exit code {detached['code']}), {count} that it detached"
+            f" {'goes' if detached['processes'] == 1 else 'go'} on; waiting for that:"
+            f" `towline stop {self.ctx.run.name}` ends it"
+        )
+
+    async def _see_to_guard(self, line: Line) -> None:
+        """Arm a guard that was killed: this machine may be off at any moment."""
+        if not self._is_guarded:
+            self._is_guarded = True  # until the instance says otherwise once more
+            self.ctx.note("the guard on the instance has died; arming it again")
+            await self.ctx.arm_again(line)
+
     async def _watch_limits(self, line: Line) -> None:
         """End the training when it has used up its time or its money."""
-        if self.limit is not None:
-            return
-        self.limit = _limit_reached(self.ctx)
-        if self.limit is not None:
-            self.ctx.note(f"{self.limit}: ending the training, then bringing home what there is")
-            await line.call("halt", {"grace_s": _HALT_GRACE_S})
+        if self.limit is None:
+            self.limit = self._limit_reached()
+            if self.limit is not None:
+                self.ctx.note(f"{self.limit}: ending the training, then bringing home what it left")
+        if self.limit is not None and not self._has_halted:
+            await self.halt(line)
+
+    def _limit_reached(self) -> str | None:
+        """Which limit is reached, by the instance's own age: no wall clock has a say in it."""
+        row, lived_s = self.ctx.ledger_row(), self.ctx.lived_s()
+        end = None if row is None else self.ctx.task.limits.training_end(row.price_usd_per_h)
+        if end is None or lived_s is None:
+            return None
+        return end[1] if lived_s >= end[0] else None
+
+    async def halt(self, line: Line) -> None:
+        """End the training, with time to save; one that does not end is told, not waited for."""
+        grace_s = float(self.ctx.task.limits.on_stop_grace)
+        state = await line.call("halt", {"grace_s": grace_s})
+        self._has_halted = True
+        if state["phase"] == "running":
+            self._undying = state
+            self.ctx.note(
+                "WARNING: processes of the training did not end, not even by SIGKILL: another"
+                " user's, or stuck in the system; going on without waiting for them"
+            )
 
     def _say_trouble(self, trouble: errors.TowlineError) -> None:
         if trouble.message != self._trouble:
@@ -147,17 +200,3 @@ class _Follower:
             since = {"unreachable_since": ctx.clock.now()}
             ctx.journal.advance(since, [("line_broken", {"text": lost.message})])
         await ctx.require_alive()
-
-
-def _limit_reached(ctx: Context) -> str | None:
-    limits = ctx.task.limits
-    row = ctx.ledger_row()
-    if row is None or (limits.max_duration is None and limits.max_cost is None):
-        return None
-    seconds = ctx.clock.now() - (row.created_at or row.intent_at)
-    spent = seconds / 3600 * row.price_usd_per_h
-    if limits.max_duration is not None and seconds >= limits.max_duration:
-        return f"max_duration of {seconds_text(limits.max_duration)} reached"
-    if limits.max_cost is not None and spent >= limits.max_cost:
-        return f"max_cost of {usd_text(limits.max_cost)} reached"
-    return None

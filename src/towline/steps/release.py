@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+from dataclasses import replace
 from typing import Any
 
 from towline import errors
 from towline.context import Context, end_instance
-from towline.core.instance import Instance, Offer
+from towline.core.instance import Instance, Leftover, Offer
+from towline.core.kept import Kept
 from towline.core.run import StepName
 from towline.core.task import Keep
-from towline.core.units import seconds_text
+from towline.core.units import Duration, seconds_text
 from towline.ending import by_hand, tidy
 from towline.ports import Provider
+from towline.store.journal import LedgerRow
 
 _POLL_S = 0.5
+_GUARD_S = 30.0  # for telling it, the way there included
 
 
 async def look(_ctx: Context) -> dict[str, Any] | None:
@@ -25,7 +30,7 @@ async def act(ctx: Context) -> dict[str, Any]:
     """End every instance of the run that the ledger does not hold proof for.
 
     Raises:
-        ReleaseUnconfirmed: One may still bill.
+        ReleaseUnconfirmed: One may still bill, or something that was made beside it.
     """
     await _keep(ctx)
     await ctx.hang_up()
@@ -33,8 +38,8 @@ async def act(ctx: Context) -> dict[str, Any]:
         if row.gone_at is None:
             ctx.status(f"terminating {row.instance_id or row.tag}")
             await end_instance(ctx, row)
-    for name in dict.fromkeys(row.provider for row in ctx.journal.store.ledger(ctx.run.id)):
-        await _clear(ctx, ctx.provider_named(name))
+    for row in {row.provider: row for row in ctx.journal.store.ledger(ctx.run.id)}.values():
+        await _clear(ctx, await ctx.provider_of_row(row), row)
     for key in ctx.files.keys:
         key.unlink(missing_ok=True)
     rows = ctx.journal.store.ledger(ctx.run.id)
@@ -44,8 +49,13 @@ async def act(ctx: Context) -> dict[str, Any]:
     return {"gone": True, "proof": proof, "at": gone_at}
 
 
-async def _clear(ctx: Context, provider: Provider) -> None:
+async def _clear(ctx: Context, provider: Provider, row: LedgerRow) -> None:
     """End what appeared under our tag without a row, and remove what was made beside instances.
+
+    Args:
+        ctx: The run's.
+        provider: As the account that rented.
+        row: One of the ledger's for this provider.
 
     Raises:
         ReleaseUnconfirmed: An address or a volume may still bill. A key does not: it is told, and
@@ -53,23 +63,35 @@ async def _clear(ctx: Context, provider: Provider) -> None:
     """
     for stray in await _strays(ctx, provider):
         offer = Offer(provider=provider.name, type=stray.type)
-        number = ctx.journal.intend(provider.name, stray.tag, offer)
+        number = ctx.journal.intend(provider.name, stray.tag, offer, row.renter)
         ctx.journal.rented(
             number, stray.id, stray.started_at or ctx.clock.now(), stray.price_usd_per_h
         )
-        row = ctx.ledger_row()
-        assert row is not None  # noqa: S101 - it was written a line above
-        await end_instance(ctx, row)
+        open_row = ctx.ledger_row()
+        assert open_row is not None  # noqa: S101 - it was written a line above
+        await end_instance(ctx, open_row)
     done = await tidy(provider, ctx.tag(), ctx.memo(provider.name), ctx.clock)
     if done.removed:
         ctx.note(f"removed at {provider.name}: {', '.join(str(one) for one in done.removed)}")
     if done.trouble is None:
         return
-    what = ", ".join(str(one) for one in done.left) or "keys and addresses of the run"
-    message = f"{what} at {provider.name} may still be there: {done.trouble}"
-    if any(one.kind != "key" for one in done.left):
-        raise errors.ReleaseUnconfirmed(f"{message}; it may still bill", hint=by_hand(provider))
+    message = f"{_named(done.left, provider)} at {provider.name} may still be there: {done.trouble}"
+    if done.bills:
+        message += "; the instance is gone, but this may still bill"
+        raise errors.ReleaseUnconfirmed(message, hint=by_hand(provider))
     ctx.note(f"{message}; {by_hand(provider)}")
+
+
+def _named(left: list[Leftover], provider: Provider) -> str:
+    """What may still be there: what was listed, else all that there may be."""
+    if left:
+        return ", ".join(str(one) for one in left)
+    kinds = provider.features.leftovers or ("key", "address", "volume")
+    return " and ".join(_plural(kind) for kind in kinds) + " of the run"
+
+
+def _plural(kind: str) -> str:
+    return f"{kind}es" if kind.endswith("s") else f"{kind}s"
 
 
 async def _strays(ctx: Context, provider: Provider) -> list[Instance]:
@@ -90,18 +112,44 @@ async def _strays(ctx: Context, provider: Provider) -> list[Instance]:
 async def _keep(ctx: Context) -> None:
     """Hold the instance as the task asks, until the time is over or the user ends it."""
     policy = ctx.task.on_success if ctx.run.error is None else ctx.task.on_failure
-    row = ctx.ledger_row()
     started = ctx.result(StepName.EXECUTE)
-    if not isinstance(policy, Keep) or ctx.run.wish is not None or row is None or not started:
+    nothing = ctx.ledger_row() is None or not started
+    if not isinstance(policy, Keep) or ctx.run.wish is not None or nothing:
         return
-    until = ctx.facts().get("kept_until")
-    if until is None:
-        until = ctx.clock.now() + policy.keep
-        ctx.journal.fact("kept_until", until)
+    kept = Kept.of(ctx.facts())
+    if kept is None:
+        kept = Kept(at=ctx.clock.now(), tick=ctx.clock.monotonic(), keep_s=float(policy.keep))
+        ctx.journal.advance(kept.facts(), [])
         ctx.note(
             f"the instance is kept for {seconds_text(policy.keep)};"
             f" `towline stop {ctx.run.name}` ends it now"
         )
-    while ctx.clock.now() < until and ctx.journal.run().wish is None:
-        ctx.status(f"instance kept, {seconds_text(until - ctx.clock.now())} left")
+    if kept.left_s(ctx.clock) > 0:
+        await _tell_guard(ctx, kept)
+    while (left_s := kept.left_s(ctx.clock)) > 0 and ctx.journal.run().wish is None:
+        if ctx.is_outlived():
+            ctx.note(
+                "`limits` end the instance before the time for which it was to be kept is over"
+            )
+            return
+        ctx.status(f"instance kept, {seconds_text(left_s)} left")
         await ctx.clock.sleep(_POLL_S)
+
+
+async def _tell_guard(ctx: Context, kept: Kept) -> None:
+    """Let the guard there wait as long as we do; then, as ever, it ends what nobody comes for.
+
+    A guard that can't be told ends the instance before its time, which costs nothing.
+
+    Raises:
+        Fenced: A newer driver keeps it.
+    """
+    wait_s = kept.left_s(ctx.clock) + ctx.task.limits.gather_grace
+    limits = replace(ctx.task.limits, gather_grace=Duration(wait_s))
+    try:
+        async with asyncio.timeout(_GUARD_S):
+            await ctx.arm(await ctx.line(), limits)
+    except errors.Fenced:
+        raise
+    except (TimeoutError, errors.RemoteError, errors.TransferError, errors.InstanceLost) as error:
+        ctx.note(f"the guard on the instance does not know that it is kept: {error}")

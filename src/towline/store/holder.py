@@ -24,7 +24,7 @@ def this_process() -> dict[str, Any]:
 
 
 def is_alive(holder: dict[str, Any]) -> bool:
-    """Say whether a holder may still act; one on another machine always may, until it expires."""
+    """Say whether a holder may still act; one elsewhere, or of before a restart, is not judged."""
     import psutil  # noqa: PLC0415
 
     if holder["machine"] != _machine():
@@ -38,6 +38,12 @@ def is_alive(holder: dict[str, Any]) -> bool:
 
 
 def _machine() -> str:
+    """Whose process ids these are: the same for two processes only if they see each other's.
+
+    A network card's address and a host's name are no proof: containers on two hosts share them.
+    """
     namespace = Path("/proc/self/ns/pid")  # containers on one host do not see each other's pids
     inode = namespace.stat().st_ino if namespace.exists() else 0
-    return f"{uuid.getnode():x}-{inode}"
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    started = boot.read_text().strip() if boot.exists() else f"{uuid.getnode():x}"
+    return f"{started}-{inode}"

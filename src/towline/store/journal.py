@@ -7,6 +7,7 @@ through: each write checks the token first, so that a driver that lost its lease
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import secrets
@@ -19,8 +20,9 @@ from typing import Any
 
 from towline.core.instance import InstanceId, Offer, RunId
 from towline.core.redact import Redactor
+from towline.core.renter import Renter
 from towline.core.run import Attempt, Outcome, RunRecord, RunState, StepName, Wish
-from towline.errors import LeaseHeld, LeaseLost, RunNotFound
+from towline.errors import JournalBusy, JournalUnusable, LeaseHeld, LeaseLost, RunNotFound
 from towline.ports import Clock
 from towline.store.database import Database
 from towline.store.holder import is_alive, this_process
@@ -54,6 +56,9 @@ class LedgerRow:
     price_usd_per_h: float
     gone_at: float | None
     proof: str | None
+    renter: Renter | None = None  # None: an older towline rented it, or nobody had to
+    seen_at: float | None = None  # when the provider first showed it
+    tick: float | None = None  # this machine's monotonic time at intent, then at create's answer
 
 
 class Store:
@@ -148,10 +153,13 @@ class Store:
             for row in rows
         ]
 
-    def events(self, run_id: RunId, after: int = 0) -> list[Event]:
-        """Events of a run with a number above ``after``."""
+    def events(self, run_id: RunId, after: int = 0, most: int = -1) -> list[Event]:
+        """Events of a run with a number above ``after``; the first of them, or all."""
         rows = self._db.rows(
-            "SELECT * FROM events WHERE run_id = ? AND seq > ? ORDER BY seq", run_id, after
+            "SELECT * FROM events WHERE run_id = ? AND seq > ? ORDER BY seq LIMIT ?",
+            run_id,
+            after,
+            most,
         )
         return [
             Event(seq=r["seq"], at=r["at"], kind=r["kind"], data=json.loads(r["data_json"]))
@@ -199,6 +207,14 @@ class Store:
             return None
         holder = json.loads(row["lease_holder_json"])
         return f"process {holder['pid']} on {holder['host']}"
+
+    def is_held_up(self) -> bool:
+        """Whether another program holds the file now, so that no lease can be renewed."""
+        try:
+            with self._db.transaction(patient=False):
+                return False
+        except JournalBusy:
+            return True
 
     def take_lease(self, run_id: RunId) -> Journal:
         """Become the one driver of a run, with a higher epoch than any before.
@@ -291,8 +307,9 @@ class Journal:
             pass
 
     def release_lease(self) -> None:
-        """Stop being the driver."""
-        with self._db.transaction():
+        """Stop being the driver; where the journal can't be written now, the lease expires."""
+        unwritable = contextlib.suppress(JournalBusy, JournalUnusable)
+        with unwritable, self._db.transaction(patient=False):
             self._db.write(
                 "UPDATE runs SET lease_token = NULL, lease_holder_json = NULL,"
                 " lease_expires_at = NULL WHERE id = ? AND lease_token = ?",
@@ -373,7 +390,7 @@ class Journal:
             )
             self._event("run_ended", {"state": str(state)})
 
-    def intend(self, provider: str, tag: str, offer: Offer) -> int:
+    def intend(self, provider: str, tag: str, offer: Offer, renter: Renter | None = None) -> int:
         """Commit the intent to rent, before the provider is asked (rule 1); returns its number."""
         with self._guarded():
             row = self._db.row(
@@ -383,7 +400,7 @@ class Journal:
             number: int = row["n"] if row else 1
             self._db.write(
                 "INSERT INTO instances (run_id, number, provider, tag, offer_json, intent_at,"
-                " price_usd_per_h) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                " price_usd_per_h, renter_json, tick) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 self.run_id,
                 number,
                 provider,
@@ -391,18 +408,42 @@ class Journal:
                 self._text(_offer_json(offer)),
                 self._clock.now(),
                 offer.hour_usd,
+                None if renter is None else self._text(renter.data()),
+                self._clock.monotonic(),
             )
         return number
+
+    def renter(self, before: Renter, now: Renter) -> None:
+        """Record that an account which rented for this run has another key now."""
+        with self._guarded():
+            self._db.write(
+                "UPDATE instances SET renter_json = ? WHERE run_id = ? AND renter_json = ?",
+                self._text(now.data()),
+                self.run_id,
+                self._text(before.data()),
+            )
 
     def rented(self, number: int, instance_id: InstanceId, started_at: float, price: float) -> None:
         """Record what the provider made of an intent."""
         with self._guarded():
             self._db.write(
-                "UPDATE instances SET instance_id = ?, created_at = ?, price_usd_per_h = ?"
+                "UPDATE instances SET instance_id = ?, created_at = ?, price_usd_per_h = ?, tick = ?"
                 " WHERE run_id = ? AND number = ?",
                 instance_id,
                 started_at,
                 price,
+                self._clock.monotonic(),
+                self.run_id,
+                number,
+            )
+
+    def seen(self, number: int) -> None:
+        """Record that the provider shows an instance; the first time counts."""
+        with self._guarded():
+            self._db.write(
+                "UPDATE instances SET seen_at = coalesce(seen_at, ?)"
+                " WHERE run_id = ? AND number = ?",
+                self._clock.now(),
                 self.run_id,
                 number,
             )
@@ -488,4 +529,7 @@ def _ledger_row(row: sqlite3.Row) -> LedgerRow:
         price_usd_per_h=row["price_usd_per_h"],
         gone_at=row["gone_at"],
         proof=row["proof"],
+        renter=Renter(**json.loads(row["renter_json"])) if row["renter_json"] else None,
+        seen_at=row["seen_at"],
+        tick=row["tick"],
     )

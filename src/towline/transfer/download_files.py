@@ -6,16 +6,16 @@ thread. The paths come from the instance and are taken as hostile; uses nothing 
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from towline.core.manifest import path_bytes, shown
+from towline.disk import writing
 from towline.errors import CommandFailed, LocalWriteError
 from towline.transfer.growing import Growing
 
@@ -23,7 +23,6 @@ _WINDOWS = os.name == "nt"
 _WINDOWS_REFUSES = re.compile(
     r'[<>:"|?*\\\x00-\x1f]|[ .]$|^(con|prn|aux|nul|com[0-9]|lpt[0-9])(\.|$)', re.IGNORECASE
 )
-_HINT = "make room there or choose another folder, then `towline resume`"
 _NAME_HINT = "rename the file in the training's script"
 _FLUSH_BYTES = 1024 * 1024  # larger files are brought to the disk one by one
 _OWNER = 0o600  # what the user needs to handle a result
@@ -80,7 +79,7 @@ class Landing:
                 self.home_bytes += item.size_bytes
                 continue
             seen.add(item.path)
-            with _writing(target):
+            with writing(target):
                 target.parent.mkdir(parents=True, exist_ok=True)
             self._missing.add(number)
 
@@ -92,7 +91,7 @@ class Landing:
         """
         gaps = []
         for number in list(self.missing):
-            with _writing(self._targets[number]):
+            with writing(self._targets[number]):
                 found = Growing.gaps(self._part(number), self.items[number].size_bytes)
             if not found:
                 self._finish(number, None)
@@ -112,7 +111,7 @@ class Landing:
         if number not in self._missing or offset + len(data) > size:
             raise CommandFailed("the instance sent what was not asked for")
         self.home_bytes += len(data)
-        with _writing(self._targets[number]):
+        with writing(self._targets[number]):
             if len(data) == size and number not in self._growing:
                 self._part(number).write_bytes(data)
                 self._finish(number, hashlib.sha256(data).hexdigest())
@@ -133,14 +132,14 @@ class Landing:
     def expect(self, number: int, item: RemoteFile) -> None:
         """Take a changed file's new figures; what was there of the old one is dropped."""
         part = self._part(number)
-        with _writing(part):
+        with writing(part):
             Growing.drop(part)
         self.items[number] = item
 
     def leave(self, number: int) -> None:
         """Do without a file; what there is of it goes."""
         part = self._part(number)
-        with _writing(part):
+        with writing(part):
             Growing.drop(part)
         self._missing.discard(number)
 
@@ -158,7 +157,7 @@ class Landing:
             return  # folders can't be opened there
         os.sync()  # one for all small files: one each would take minutes where there are many
         for folder in {target.parent for target in self._targets}:
-            with _writing(folder):
+            with writing(folder):
                 fd = os.open(folder, os.O_RDONLY)
                 try:
                     os.fsync(fd)
@@ -186,7 +185,7 @@ class Landing:
         ``sha256`` is what was hashed of it as it came, None if nothing was.
         """
         item, target, part = self.items[number], self._targets[number], self._part(number)
-        with _writing(target):
+        with writing(target):
             if not item.size_bytes:
                 part.touch()
             if part.stat().st_size != item.size_bytes or (sha256 or _hash(part)) != item.sha256:
@@ -216,7 +215,7 @@ class Arriving:
 
     def __init__(self, target: Path, part: Path) -> None:
         self._target, self._part = target, part
-        with _writing(target):
+        with writing(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             self._file = part.open("wb", buffering=0)
 
@@ -226,7 +225,7 @@ class Arriving:
         Raises:
             LocalWriteError: This machine can't take it.
         """
-        with _writing(self._target):
+        with writing(self._target):
             while data:
                 data = data[self._file.write(data) :]
 
@@ -236,7 +235,7 @@ class Arriving:
         Raises:
             LocalWriteError: This machine can't take it.
         """
-        with _writing(self._target):
+        with writing(self._target):
             os.fsync(self._file.fileno())
             self._file.close()
             _place(self._part, self._target, item)
@@ -280,16 +279,6 @@ def _twins(items: Sequence[RemoteFile]) -> dict[int, list[int]]:
             twins[number] = list(group)
         group.append(number)
     return twins
-
-
-@contextlib.contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """Say plainly why this machine can't take a file."""
-    try:
-        yield
-    except OSError as error:
-        message = f"{shown(str(path))} can't be written: {error.strerror or error}"
-        raise LocalWriteError(message, hint=_HINT) from error
 
 
 def _hash(path: Path) -> str:

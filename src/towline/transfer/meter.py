@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 Direction = Literal["upload", "download"]
 _MARKS = 2  # the least that make a rate
@@ -32,6 +32,20 @@ class TransferProgress:
     rate_bytes_per_s: float = 0.0
     ratio: float | None = None
     note: str = ""
+
+    def data(self) -> dict[str, Any]:
+        """What is shown of it."""
+        return {
+            "direction": self.direction,
+            "bytes": self.bytes,
+            "total_bytes": self.total_bytes,
+            "rate_bytes_per_s": round(self.rate_bytes_per_s),
+            "files": self.files,
+            "total_files": self.total_files,
+            "eta_s": self.eta_s,
+            "connections": self.connections,
+            "ratio": self.ratio,
+        }
 
     @property
     def eta_s(self) -> float | None:
