@@ -128,10 +128,8 @@ class _Telling:
         """Send what is left to say beside the log once the training has ended."""
         for remark in self._watch.last() if self._watch else ():
             self._pipe.send_json(wire.JSON, remark)
-        while (
-            self._window and self._room < self._window
-        ):  # nobody is to speak to a process that has ended
-            self._hear(_POLL_S)
+        while self._window and self._room < self._window:
+            self._hear(_POLL_S)  # nobody is to speak to a process that has ended
 
 
 class Log:
