@@ -47,7 +47,7 @@ class Life:
         self.acts = {}
         self.looks = {}
         self.taken = []
-        self.outlived = False
+        self.outlived, self.rented = False, None
 
     def step(self, name):
         async def look(_ctx):
@@ -76,7 +76,7 @@ class Life:
         ctx = SimpleNamespace(
             run=journal.run(), journal=journal, clock=self.clock, hang_up=hang_up,
             attempts=lambda: self.store.attempts(self.run.id), note=lambda _text: None,
-            is_outlived=lambda: self.outlived,
+            is_outlived=lambda: self.outlived, ledger_row=lambda: self.rented,
         )  # fmt: skip
         try:
             return asyncio.run(runner.drive(ctx))
@@ -123,7 +123,9 @@ def test_only_a_word_of_the_end_ends_a_training(life, step, kind, monkeypatch):
 @pytest.mark.parametrize("kind", [errors.SpecError, errors.ProviderAuthError, errors.CommandFailed])
 def test_trouble_while_following_says_that_the_training_goes_on(life, kind, monkeypatch):
     life.acts[StepName.FOLLOW] = kind("the cat ate it", hint="feed it")
-    with pytest.raises(errors.RunHeld, match="the cat ate it; if a training runs, it goes on") as e:
+    with pytest.raises(
+        errors.RunHeld, match="the cat ate it; what runs on the instance goes on"
+    ) as e:
         life.drive(monkeypatch)
     assert e.value.exit_code == 5
     assert "feed it" in e.value.hint
@@ -155,6 +157,15 @@ def test_before_the_start_trouble_releases_at_once(life, step, trouble, monkeypa
     assert life.run.state is RunState.FAILED
     assert life.taken[-1] is StepName.RELEASE
     assert StepName.EXECUTE not in life.taken
+
+
+def test_an_instance_of_a_shell_with_the_key_waits_for_it(life, monkeypatch):
+    life.rented = "a row"
+    life.acts[StepName.CONNECT] = errors.CredentialsError("there is no key")
+    with pytest.raises(errors.RunHeld):
+        life.drive(monkeypatch)
+    del life.acts[StepName.CONNECT]
+    assert life.drive(monkeypatch).state is RunState.SUCCEEDED
 
 
 @pytest.mark.parametrize("kind", KINDS)

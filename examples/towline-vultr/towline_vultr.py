@@ -56,7 +56,7 @@ class Vultr(Driver):
     name = "vultr"
     SSH_USER = "root"
     FEATURES = Features(
-        host_key_grade="A", user_data=True, tags=True, powered_off_bills=True, boot_s=150
+        host_key_grade="A", user_data=True, tags=True, powered_off_bills=True, leftovers=("key",)
     )
 
     def __init__(self, account: Account) -> None:

@@ -111,9 +111,9 @@ class Line:
         """
         folder = f"{RUNS_FOLDER}/{self.run_id}/{CONTROL_FOLDER}"
         argv = ["sh", "-c", _BOARD, "sh", folder, str(len(pyz)), f"{MEMORY}-{self.run_id}"]
-        remote = await self.dial_once()
-        channel = await remote.open(argv)
+        channel = None
         try:
+            channel = await (await self.dial_once()).open(argv)
             talk = Talk(channel)
             await channel.write(pyz)
             await talk.send_json(wire.JSON, {"run": self.run_id})
@@ -123,7 +123,8 @@ class Line:
             await self.hang_up()
             raise
         finally:
-            channel.close()
+            if channel is not None:
+                channel.close()
         self.python, self.home = found["python"], found["home"]
         self.codecs = tuple(found["codecs"])
         return found

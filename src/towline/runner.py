@@ -73,7 +73,7 @@ async def _take_step(ctx: Context, name: StepName) -> list[Exception]:
     except (errors.LeaseLost, errors.Fenced):
         raise  # nothing of ours counts any more
     except errors.TowlineError as error:
-        if not isinstance(error, _ENDS.get(name, errors.TowlineError)) or error.resumable:
+        if not _is_end(ctx, name, error):
             _hold(ctx, name, error)
         ctx.journal.fail(error_json(error, name))
         ctx.journal.finish(name, number, Outcome.FAILED, {"error": error.message})
@@ -93,6 +93,16 @@ async def _take_step(ctx: Context, name: StepName) -> list[Exception]:
     return []
 
 
+def _is_end(ctx: Context, name: StepName, error: errors.TowlineError) -> bool:
+    """Whether what a step failed with ends the run.
+
+    Without a key in this shell nothing could be released either: another shell has it.
+    """
+    no_key = isinstance(error, errors.CredentialsError) and ctx.ledger_row() is not None
+    ends = _ENDS.get(name, errors.TowlineError)
+    return isinstance(error, ends) and not error.resumable and not no_key
+
+
 def _hold(ctx: Context, name: StepName, error: errors.TowlineError) -> NoReturn:
     """Leave the run as it is, to be taken up again: what failed is no reason to end anything.
 
@@ -110,9 +120,9 @@ def _hold(ctx: Context, name: StepName, error: errors.TowlineError) -> NoReturn:
     if name is StepName.RELEASE:
         message = f"the instance is not proven gone and may still bill: {error.message}"
         raise errors.ReleaseUnconfirmed(message, hint=error.hint) from error
-    goes_on = "the instance keeps what there is"
-    if name is not StepName.GATHER:
-        goes_on = "if a training runs, it goes on"
+    goes_on = "what runs on the instance goes on"
+    if name is StepName.GATHER:
+        goes_on = "the instance keeps what there is"
     again = f"`towline resume {ctx.run.name}` takes the run up"
     hint = f"{error.hint}; then {again}" if error.hint else again
     raise errors.RunHeld(f"{error.message}; {goes_on}", hint=hint) from error

@@ -152,6 +152,23 @@ async def boarded(sshd, instance):
     return line
 
 
+def test_a_line_that_breaks_before_our_program_is_there_is_dialled_anew(sshd, subject):
+    """Promise 1: else every later try would talk to the dead connection."""
+
+    async def scenario():
+        made = await rented(subject, subject.fresh())
+        line = Line(SshDialer(), made.address, None, parse_tag(made.tag), 3, RealClock())
+        await line.dial_once()
+        for process in psutil.Process(sshd.process.pid).children():
+            process.kill()
+        with pytest.raises(errors.ConnectionLost):
+            await line.board(onboard_pyz())
+        assert (await line.board(onboard_pyz()))["home"] == str(sshd.home)
+        await line.hang_up()
+
+    asyncio.run(scenario())
+
+
 def test_release_ends_what_the_run_started_and_removes_its_folder_only(sshd, subject):
     async def scenario():
         made = await rented(subject, subject.fresh())

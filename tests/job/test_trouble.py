@@ -102,6 +102,14 @@ class Live:
         assert numbers == list(range(1, len(numbers) + 1))
 
 
+def left_by(sshd):
+    """Processes of logins, which a failed test leaves."""
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error):
+            if process.environ().get("HOME") == str(sshd.home):
+                yield process
+
+
 @contextlib.contextmanager
 def running(job, sshd, script=TRAIN):
     """A project for that server; its drivers, and the server, are ended afterwards."""
@@ -114,6 +122,8 @@ def running(job, sshd, script=TRAIN):
             driver.kill()
             driver.wait()
         sshd.stop()
+        for process in left_by(sshd):
+            process.kill()
 
 
 @pytest.fixture

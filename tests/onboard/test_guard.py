@@ -79,10 +79,10 @@ def no_way_to_end_itself(machine):
 
 
 def new_orders(machine):
-    arm(machine, grace_s=0.3)
+    arm(machine, grace_s=4.0)
     first = guards(machine)
     arm(machine, grace_s=3600.0, epoch=2)
-    time.sleep(2.3)
+    time.sleep(5.5)
     return first, guards(machine), ended(machine)
 
 

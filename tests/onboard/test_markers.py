@@ -79,3 +79,10 @@ def test_a_link_or_another_users_file_is_no_marker(tmp_path, monkeypatch):
         place.write_text('{"number": 1}')
         os.chown(place, 65534, -1)
         assert markers.newest(str(tmp_path / "m.json"), RUN) is None
+
+
+def test_of_a_run_that_was_left_nothing_is_written_anywhere(tmp_path):
+    with pytest.raises(OSError):
+        markers.save(str(tmp_path / "gone" / "m.json"), RUN, {"number": 1})
+    markers_there = [one for one in markers._others("m.json", RUN) if os.path.exists(one)]
+    assert markers_there == []

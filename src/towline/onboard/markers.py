@@ -46,6 +46,8 @@ def save(path, run, value):
             way()
         except OSError as error:
             failure = error
+            if not os.path.isdir(os.path.dirname(path)):
+                break  # the run was left, and nobody will look
             continue
         for place in places[max(1, number) :]:  # older ones
             _remove(place)
