@@ -118,7 +118,7 @@ class _Follower:
             self._tell_detached(remark.get("detached"))
             self._is_guarded = remark.get("guarded", True)
         elif remark.get("age_s") is not None:
-            self.ctx.note_age(remark["age_s"])
+            self.ctx.age.note(remark["age_s"])
         elif "anew" in remark:
             self.ctx.note("the training truncated its log; reading on from its new beginning")
         elif "ended" in remark:
@@ -169,7 +169,7 @@ class _Follower:
 
     def _limit_reached(self) -> str | None:
         """Which limit is reached, by the instance's own age: no wall clock has a say in it."""
-        row, lived_s = self.ctx.ledger_row(), self.ctx.lived_s()
+        row, lived_s = self.ctx.ledger_row(), self.ctx.age.seconds()
         end = None if row is None else self.ctx.task.limits.training_end(row.price_usd_per_h)
         if end is None or lived_s is None:
             return None
