@@ -65,6 +65,7 @@ RECEIPT = {
     "transfers": [
         dict.fromkeys(["direction", "files", "bytes", "sent_bytes", "seconds", "connections"])
     ],
+    "as_read": [None],
     "model": dict.fromkeys([
         "path",
         "sha256",
@@ -102,7 +103,7 @@ RESULTS = {
     StepName.EXECUTE: {"started_at": 0.0, "epoch": 1},
     StepName.FOLLOW: {"exit_code": 0},
     StepName.GATHER: {
-        "transfers": [{**TRANSFER, "direction": "download"}],
+        "transfers": [{**TRANSFER, "direction": "download", "as_read": ["output/a.db"]}],
         "model": MODEL,
         "candidates": [{"path": "output/best.pt", "size_bytes": 77, "why": "w"}],
     },

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from towline.core.instance import Features
 from towline.core.task import Limits
 from towline.line import Line
+from towline.ports import Clock
 
 if TYPE_CHECKING:
     from towline.store.journal import LedgerRow
@@ -34,6 +35,22 @@ def lived(known_s: float | None, wall_s: float, limits: Limits, was_connected: b
     # one that was connected knows its age, unless an old towline has armed it: then all counts
     boot_s = wall_s if was_connected else limits.boot_timeout + limits.ssh_timeout
     return Lived(known_s=None, wall_s=wall_s, boot_s=boot_s)
+
+
+class Age:
+    """How old the instance is, on a clock that nobody sets: since the create, then by its own word."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._since: float | None = None
+
+    def note(self, age_s: float) -> None:
+        """It is so old now."""
+        self._since = self._clock.monotonic() - age_s
+
+    def seconds(self) -> float | None:
+        """How old it is; None while that is not known."""
+        return None if self._since is None else self._clock.monotonic() - self._since
 
 
 def is_all_ours(features: Features) -> bool:

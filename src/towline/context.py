@@ -48,12 +48,16 @@ class Context:
     redactor: Redactor
     secrets: dict[str, str]
     new_key_pair: Callable[[str], tuple[str, str]]
-    rented_at: float | None = None  # monotonic; when the instance was asked for, as far as is known
+    age: arming.Age = field(init=False)
     _line: Line | None = None
     _boarded: bool = False
     _asked_at: float = 0.0
     _providers: dict[str, Provider] = field(default_factory=dict)
     _live_at: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Know nothing of the instance's age yet."""
+        self.age = arming.Age(self.clock)
 
     def project(self) -> Project:
         """The task's local side."""
@@ -201,25 +205,17 @@ class Context:
         assert row is not None  # noqa: S101 - the line is to it
         features = self.provider_named(row.provider).features
         wall_s = max(0.0, self.clock.now() - row.intent_at)
-        told = arming.lived(self.lived_s(), wall_s, limits, bool(self.result(StepName.CONNECT)))
+        told = arming.lived(self.age.seconds(), wall_s, limits, bool(self.result(StepName.CONNECT)))
         armed = await arming.arm(line, limits, features, row.price_usd_per_h, told)
-        self.note_age(armed["age_s"])
+        self.age.note(armed["age_s"])
         how: str | None = armed["reboot"]
         if arming.is_all_ours(features):
             self.journal.fact("guard", {"reboot": how})
         return how
 
-    def note_age(self, age_s: float) -> None:
-        """Take the instance's own word on how old it is."""
-        self.rented_at = self.clock.monotonic() - age_s
-
-    def lived_s(self) -> float | None:
-        """How old the instance is, by clocks that nobody sets; None while that is not known."""
-        return None if self.rented_at is None else self.clock.monotonic() - self.rented_at
-
     def is_outlived(self) -> bool:
         """Whether the instance is older than its limits allow, the way home included."""
-        row, lived_s = self.ledger_row(), self.lived_s()
+        row, lived_s = self.ledger_row(), self.age.seconds()
         if row is None or lived_s is None:
             return False
         end_s = self.task.limits.lifetime_s(row.price_usd_per_h)

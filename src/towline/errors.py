@@ -24,8 +24,7 @@
     |   |   + NotStarted                the instance says that no training runs
     |   + Fenced                        exit 11  a newer driver owns the instance
     + TransferError                     exit 5
-    |   + RemoteUnreadable              resumable: the model may be in what can't be read
-    |   + SourceChanged, RemoteDiskFull, ChecksumMismatch, LocalWriteError
+    |   + SourceChanged, RemoteDiskFull, RemoteUnreadable, ChecksumMismatch, LocalWriteError
     |   + RemoteDiskFilled              resumable: there was room when it began
     + EquipFailed                       exit 3   requirements do not install
     + TrainingFailed                    exit 3
@@ -227,9 +226,7 @@ class SourceChanged(TransferError):
 class RemoteDiskFull(TransferError):
     """The instance has no room for it."""
 
-    usual_hint = (
-        "ask for a larger disk (`resources: {disk_gb: ...}`), or leave files out by .towlineignore"
-    )
+    usual_hint = "ask for a larger disk (`resources: {disk_gb: ...}`), or use .towlineignore"
 
 
 class RemoteDiskFilled(RemoteDiskFull):
@@ -242,9 +239,7 @@ class RemoteDiskFilled(RemoteDiskFull):
 class ChecksumMismatch(TransferError):
     """What arrived is not what was sent."""
 
-    usual_hint = (
-        "`towline resume` sends it again; if it stays so, suspect the disk or the memory there"
-    )
+    usual_hint = "`towline resume` sends it again; if it stays so, suspect disk or memory there"
 
 
 class LocalWriteError(TransferError):
@@ -257,10 +252,7 @@ class LocalWriteError(TransferError):
 class RemoteUnreadable(TransferError):
     """What can't be read on the instance may hold the model: nothing is ended."""
 
-    usual_hint = (
-        "nothing is ended: make it readable there (`towline ssh`, then chmod or chown), then"
-        " `towline resume`; `towline abort` discards it"
-    )
+    usual_hint = "nothing is ended: `towline ssh` to make it readable, then `towline resume`"
     resumable = True
 
 

@@ -34,7 +34,8 @@ async def create(
         TowlineError: The order itself is wrong; the row is closed then.
         AssertionError: Never.
     """  # noqa: DOC501 - a helper makes the ProviderError
-    since = ctx.rented_at = ctx.clock.monotonic()
+    since = ctx.clock.monotonic()
+    ctx.age.note(0.0)
     for pause_s in delays(*_LATER_S):
         try:
             instance = await provider.create(offer, order)

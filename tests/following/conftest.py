@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.clock import FakeClock
+from towline.arming import Age
 from towline.core.instance import run_id_from
 from towline.core.redact import Redactor
 from towline.core.run import RunRecord, RunState
@@ -31,7 +32,7 @@ class Driver:
         journal = self.store.take_lease(self.run.id)
         return SimpleNamespace(
             run=self.run, task=self.task, clock=self.clock, journal=journal,
-            facts=lambda: self.store.facts(self.run.id),
+            age=Age(self.clock), facts=lambda: self.store.facts(self.run.id),
             note=lambda text, **data: journal.event("note", text=text, **data),
         )  # fmt: skip
 

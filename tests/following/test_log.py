@@ -100,7 +100,7 @@ def test_a_mark_is_never_made_of_what_is_secret(keeping):
 def test_a_log_that_begins_anew_is_appended_to_what_is_here(keeping):
     with keeping.keeper() as log:
         log.feed(block(b"epoch 1/9 loss=1\nhalf a li"))
-        log.begin_anew()
+        log.hear({"anew": 26})
         assert keeping.fact()["offset"] == 0
         assert keeping.fact()["size_bytes"] == len(b"epoch 1/9 loss=1\nhalf a li")
         log.feed(block(b"epoch 2/9 loss=2\n"))

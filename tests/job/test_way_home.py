@@ -1,6 +1,8 @@
 """Promise 3 on whole runs: no file keeps the model from coming home, and what can't be read ends nothing."""
 
 import os
+import subprocess
+import sys
 
 from towline.core.units import count_text
 
@@ -9,21 +11,33 @@ def results(job):
     return job.project / "runs" / "job"
 
 
+#: no process of the training's: it writes from the moment that the output folder is there
+RESTLESS = """
+import glob, os, sys, time
+while not (found := glob.glob(sys.argv[1] + "/local/*/home/towline/*/output/started")):
+    time.sleep(0.01)
+with open(os.path.dirname(found[0]) + "/mlflow.db", "wb", 0) as file:
+    while os.path.exists(found[0]):
+        file.seek(0)
+        file.write(os.urandom(20000))
+        time.sleep(0.002)
+"""
+
+
 def test_an_output_that_never_stops_changing_keeps_nothing_and_nobody_waiting(job):
     job.python("""
-import os, subprocess, sys, time
+import os, time
 out = os.environ["TOWLINE_OUTPUT"]
-writes = '''
-import os, sys, time
-f = open(sys.argv[1], "wb", 0)
-while True: f.seek(0); f.write(os.urandom(20000)); time.sleep(0.002)
-'''
-subprocess.Popen([sys.executable, "-c", writes, out + "/mlflow.db"], start_new_session=True)
+open(out + "/started", "w").close()
 while not os.path.exists(out + "/mlflow.db"): time.sleep(0.01)
 open(out + "/model.pt", "w").write("model")
 open(out + "/other.txt", "w").write("other")
 """)
-    done = job.run("train", "-y", check=0)
+    with subprocess.Popen([sys.executable, "-c", RESTLESS, str(job.home)]) as writer:
+        try:
+            done = job.run("train", "-y", check=0)
+        finally:
+            writer.kill()
     assert "output/mlflow.db never stopped changing, and came home as it was read" in done.stdout
     assert done.stdout.index("model:") < done.stdout.index("never stopped")
     assert (results(job) / "model.pt").read_text() == "model"

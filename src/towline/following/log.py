@@ -75,12 +75,19 @@ class LogKeeper:
         if now - self._recorded_at >= _RECORD_EVERY_S:
             self.record()
 
+    def hear(self, remark: dict[str, Any]) -> None:
+        """Take what the instance says of the log: all of it has come, or it begins anew."""
+        if "idle_s" in remark:
+            self.record()
+        elif "anew" in remark:
+            self._begin_anew()
+
     def end(self) -> None:
         """Take the end of the log."""
         self._keep(self._stream.end())
         self.record()
 
-    def begin_anew(self) -> None:
+    def _begin_anew(self) -> None:
         """The training has cut its log off: what comes now is from its new beginning."""
         part = self._stream.end()
         size = part.size_bytes

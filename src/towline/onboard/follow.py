@@ -63,8 +63,7 @@ class _Telling:
         self._codec = next((one for one in codecs.available() if one in wanted), "stored")
         self._said = self._grew = time.monotonic()
         self._caught_up = self._told_end = False
-        self._room = request.get("window", 0) * wire.HEADER.size
-        self._has_window = self._room > 0
+        self._window = self._room = request.get("window", 0) * wire.HEADER.size
         self._watch = None
 
     def beside(self, state):
@@ -80,16 +79,20 @@ class _Telling:
 
     def is_full(self):
         """Whether too many blocks are under way; waits a moment for one to be taken."""
-        if not self._has_window:
+        if not self._window:
             return False
-        full = self._room <= 0
+        self._hear(_POLL_S if self._room <= 0 else 0)
+        return self._room <= 0
+
+    def _hear(self, wait_s):
+        """Hear which blocks were taken; waits at most so long for the first word."""
         fd = self._pipe.reader.fileno()
-        while select.select([fd], [], [], _POLL_S if self._room <= 0 else 0)[0]:
+        while select.select([fd], [], [], wait_s)[0]:
             came = len(os.read(fd, 4096))
             if not came:
                 raise EOFError
             self._room += came
-        return full and self._room <= 0
+            wait_s = 0
 
     def more(self):
         """Send what is new of the log; says whether there was anything."""
@@ -125,6 +128,8 @@ class _Telling:
         """Send what is left to say beside the log once the training has ended."""
         for remark in self._watch.last() if self._watch else ():
             self._pipe.send_json(wire.JSON, remark)
+        while self._window and self._room < self._window:
+            self._hear(_POLL_S)  # nobody is to speak to a process that has ended
 
 
 class Log:

@@ -90,7 +90,9 @@ class _Follower:
                         log.feed(payload, more_waits=talk.more_waits)
                         await talk.send(wire.END)
                     elif kind == wire.JSON:
-                        self._remark(log, json.loads(payload))
+                        remark = json.loads(payload)
+                        log.hear(remark)
+                        self._remark(remark)
                     elif kind == wire.RESULT:
                         log.end()
                         return dict(json.loads(payload))
@@ -109,17 +111,15 @@ class _Follower:
         watch = {"roots": [layout.output, layout.code], "sample_s": _SAMPLE_S}
         return {"log": layout.log, "watch": watch | self._sides.wish()} | log.wish()
 
-    def _remark(self, log: LogKeeper, remark: dict[str, Any]) -> None:
+    def _remark(self, remark: dict[str, Any]) -> None:
         """Take what the instance says beside the log."""
         if "idle_s" in remark:
-            log.record()
             self._watcher.silent(remark["idle_s"])
             self._tell_detached(remark.get("detached"))
             self._is_guarded = remark.get("guarded", True)
         elif remark.get("age_s") is not None:
-            self.ctx.note_age(remark["age_s"])
+            self.ctx.age.note(remark["age_s"])
         elif "anew" in remark:
-            log.begin_anew()
             self.ctx.note("the training truncated its log; reading on from its new beginning")
         elif "ended" in remark:
             self._ended = True
@@ -169,7 +169,7 @@ class _Follower:
 
     def _limit_reached(self) -> str | None:
         """Which limit is reached, by the instance's own age: no wall clock has a say in it."""
-        row, lived_s = self.ctx.ledger_row(), self.ctx.lived_s()
+        row, lived_s = self.ctx.ledger_row(), self.ctx.age.seconds()
         end = None if row is None else self.ctx.task.limits.training_end(row.price_usd_per_h)
         if end is None or lived_s is None:
             return None

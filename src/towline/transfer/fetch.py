@@ -19,7 +19,7 @@ from towline.transfer.download import RemoteFile, download
 from towline.transfer.meter import Report, TransferProgress, TransferResult
 
 #: files that are hashed and fetched at a time: what is known of more waits in the packed list
-_BATCH = 20_000
+_BATCH = 10_000
 _SHOWN = 5
 
 
