@@ -60,8 +60,11 @@ def project():
 @functools.cache
 def features():
     """What each real driver says of its provider."""
-    found = {"local": Features(host_key_grade="A", sole_owner=True, end_self_argv=("towline-end",),
-                               settle_s=0.0, containers=True)}  # fmt: skip
+    local = Features(
+        host_key_grade="A", sole_owner=True, free=True, shares_host=True, leftovers=(),
+        end_self_argv=("towline-end",), settle_s=0.0, containers=True,
+    )  # fmt: skip
+    found = {"local": local}
     for name, entry in towline.providers.CLOUDS.items():
         module, _colon, driver = entry.driver.partition(":")
         try:

@@ -140,6 +140,26 @@ def _ends(step, *kinds):
     return towline.runner._ENDS | {step: kinds}
 
 
+async def _impatiently(self):
+    """Only a broken line is waited out, as it was; whatever else goes wrong ends the step."""
+    waited_out = (errors.ConnectionLost, errors.HostKeyMismatch, errors.RemoteAuthError)
+    while True:
+        try:
+            line = await self.ctx.line()
+            return await self._read(line)
+        except waited_out as lost:
+            await self._unreachable(lost)
+            await self.ctx.clock.sleep(1.0)
+
+
+def _hold_but_not_while_following(ctx, name, error):
+    if name is not StepName.FOLLOW:
+        _really_hold(ctx, name, error)
+
+
+_really_hold = towline.runner._hold
+
+
 @contextlib.contextmanager
 def _writing_plainly(_path):
     yield
@@ -153,8 +173,8 @@ def _blocked(_out):
 #: name -> places and what stands in them; "as it was" of each rule of the issue
 MUTATIONS = {
     "an error while following ends the training": [
-        (towline.runner, "_ENDS", _ends(StepName.FOLLOW, errors.TowlineError)),
-        (errors.StoreError, "resumable", False),
+        (towline.runner, "_hold", _hold_but_not_while_following),
+        (towline.steps.follow._Follower, "to_the_end", _impatiently),
         (towline.store.database, "_TRIES", 80),
     ],
     "a failing log file is a bug of ours": _put(towline.following.log, "writing", _writing_plainly),

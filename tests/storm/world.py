@@ -138,6 +138,15 @@ class Account:
         self.down_until = 0.0
         self.refusal = None  # (error class name, until)
 
+    def attaches(self):
+        """Whether an instance waits for an address of its own."""
+        return self.shape.get("addresses") and self.holds("address")
+
+    def holds(self, kind):
+        """Whether this company keeps such a thing beside instances."""
+        kinds = self.features.leftovers
+        return kinds is None or kind in kinds
+
     # -- the truth ------------------------------------------------------------------------------
 
     def create(self, offer, order, owner="A"):
@@ -155,7 +164,7 @@ class Account:
             list_from=world.now + min(shape["list_lag"], 0.9 * self.features.settle_s),
         )  # fmt: skip
         self.rented[one.id] = one
-        if shape.get("keys") and owner == "A":
+        if shape.get("keys") and self.holds("key") and owner == "A":
             self.add_thing("key", order.tag, 0.0)
         world.say(f"{one.id} begins to bill ${one.price:g}/h for {order.tag[-10:]} ({owner})")
         if self.features.server_ttl and order.lifetime_s is not None:
@@ -203,7 +212,7 @@ class Account:
             status = InstanceStatus.TERMINATING
         elif now >= one.created + self.shape["boot_s"]:
             status = InstanceStatus.ACTIVE
-            if one.box is not None and not (self.shape.get("addresses") and not one.box.attached):
+            if one.box is not None and (one.box.attached or not self.attaches()):
                 address = Address(host=one.box.name, port=22, user="ubuntu")
         return Instance(
             id=InstanceId(one.id), provider=self.name, tag=one.tag, status=status, address=address,
