@@ -211,6 +211,17 @@ def _says(rng, t):
     return fault | {"t": t}
 
 
+def _hasty(rng, _t):
+    """The user, or death, right behind the create."""
+    what = rng.choice(({"what": "command", "name": "abort", "keys": "right"}, {"what": "kill"}))
+    lost = {"at": "provider.create", "what": "after", "n": 1}
+    behind = what | {
+        "at": f"provider.{rng.choice(('get', 'list_tagged'))}",
+        "n": rng.choice((1, 2, 3)),
+    }
+    return [lost, behind] if rng.random() < 0.5 else behind
+
+
 def _looks(rng, t):
     return {"t": t, "what": "command", "name": rng.choice(("ls", "gc", "resume")),
             "keys": rng.choice(("right", "right", "wrong", "none"))}  # fmt: skip
@@ -243,4 +254,5 @@ FAULTS = (
     (3, _for("home_full", 3.0, 30.0)), (2, _for("results_away", 10.0, 100.0)),
     (1, _for("terminal", 60.0, 4000.0)), (2, _for("identity", 5.0, 60.0)),
     (1, _for("other_version", 100.0, 2000.0)), (5, _says), (3, _looks),
+    (3, _hasty),
 )  # fmt: skip

@@ -140,7 +140,9 @@ class SimProvider(Port):
     async def terminate(self, instance_id):
         def effect(_at):
             one = self.account.rented.get(instance_id)
-            if one is not None:
+            if one is not None and self.world.now < one.get_from:
+                self.world.say(f"{one.id}: terminate answered `unknown`: it is too new")
+            elif one is not None:
                 self.life.judge_end(one.box, f"terminate by {self.process.name}")
                 self.account.ask_to_end(one, self.process.name)
 
