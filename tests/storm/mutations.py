@@ -14,6 +14,7 @@ import towline.following.reports
 import towline.recover
 import towline.renting
 import towline.runner
+import towline.steps.acquire
 import towline.steps.follow
 import towline.steps.release
 import towline.store.database
@@ -79,6 +80,10 @@ async def _never_adopted(ctx):
     row = ctx.ledger_row()
     ctx.journal.gone(row.number, "not looked for")
     return False
+
+
+async def _no_strays(_ctx, _provider):
+    return []
 
 
 def _by_wall_clock(self):
@@ -187,7 +192,11 @@ MUTATIONS = {
         (towline.context, "require_renter", _anyone),
         (towline.recover, "require_renter", _anyone),
     ],
-    "a lost create is not looked for": _put(towline.renting, "adopt", _never_adopted),
+    "a lost create is not looked for": [
+        (towline.renting, "adopt", _never_adopted),
+        (towline.steps.acquire, "adopt", _never_adopted),
+        (towline.steps.release, "_strays", _no_strays),
+    ],
     "the survey is cut and nobody says so": _rule("survey_cut", 3),
     "stop judges before it looks": _put(
         sys.modules["towline.core.run"], "start_is_unknown", lambda _attempts: False
