@@ -156,6 +156,7 @@ class Box:
         self.supervisor = False
         self.guard = None
         self.armed_at = None  # when the guard first had its orders
+        self.rearmed_at = None  # when it had them again after it had been lost
         self.age_known, self.age_since = 0.0, world.now
         self.halted_s = None  # the age at which the training was asked to end
         self.guard_alive = False
@@ -380,6 +381,8 @@ class Box:
             self.age_since = self.armed_at = self.world.now
         else:
             generation += self.guard["generation"]
+        if self.guard_lost_at is not None:
+            self.guard_lost_at, self.rearmed_at = None, self.world.now
         self.guard = request["limits"] | {"end_argv": request["end_argv"], "generation": generation}
         self.contact = self.world.now
         self.guard_alive = True

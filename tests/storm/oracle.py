@@ -235,7 +235,10 @@ def _judge_money(life, state):
 def _guard_was_lost(one, cap):
     """Whether the guard came too late for the cap, or was killed and nobody came to arm it again."""
     box = one.box
-    if box.armed_at is None or one.price * (box.armed_at - one.created) / 3600 > 0.8 * cap:
+    if box.armed_at is None:
+        return True
+    armed = [at for at in (box.armed_at, box.rearmed_at) if at is not None]
+    if any(one.price * (at - one.created) / 3600 > 0.8 * cap for at in armed):
         return True
     return box.guard_lost_at is not None and box.boarded_at <= box.guard_lost_at
 

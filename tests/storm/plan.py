@@ -69,7 +69,7 @@ def _task(rng, job):
     task = {"gpu": rng.random() < 0.5, "requirements": rng.random() < 0.3, "limits": {}}
     if rng.random() < 0.15:
         task["limits"]["gather_grace"] = rng.choice((60.0, 600.0, 3600.0))
-    if rng.random() < 0.15:
+    if rng.random() < 0.2:
         task["keep"] = rng.choice((5.0, 5.0, 60.0, 300.0))
     if rng.random() < 0.1:
         task["model"] = "output/model.safetensors"
@@ -99,24 +99,26 @@ def _shape(rng, name):
 def _afford(rng, task, shape, job):
     """Limits that are above what the training takes, or below."""
     length = shape["boot_s"] + 60 + job["epochs"] * job["every_s"]
-    if rng.random() < 0.2:
+    if rng.random() < 0.3:
         task["limits"]["max_duration"] = round(length * rng.choice((0.5, 3.0, 10.0)), 1)
-    if rng.random() < 0.2 and shape["price"]:
+    if rng.random() < 0.35 and shape["price"]:
         hours = length * rng.choice((0.5, 3.0, 10.0)) / 3600
         task["limits"]["max_cost"] = round(hours * shape["price"], 4)
 
 
 def _user(rng):
     """How patient, with which keys in the shells of later commands, and what is said."""
-    some = rng.random() < 0.25
+    some = rng.random() < 0.35
     keys = [
         rng.choice(("right", "wrong", "none", "renewed")) if some else "right" for _ in range(3)
     ]
     words = ["resume"] * PATIENCE
-    if rng.random() < 0.3:
+    if rng.random() < 0.2:
+        words[0] = rng.choice(("stop", "stop", "abort"))
+    elif rng.random() < 0.3:
         words[: rng.randint(1, 3)] = ["ls"] * 3
     words = words[:PATIENCE]
-    pauses = [round(rng.choice((2.0, 20.0, 60.0, 200.0, 700.0)), 1) for _ in range(PATIENCE)]
+    pauses = [round(rng.choice((2.0, 20.0, 60.0, 200.0, 900.0)), 1) for _ in range(PATIENCE)]
     pauses[6:] = [900.0] * (PATIENCE - 6)
     return {"keys": keys, "words": words, "patience": pauses}
 
@@ -222,6 +224,28 @@ def _hasty(rng, _t):
     return [lost, behind] if rng.random() < 0.5 else behind
 
 
+def _closed(rng, t):
+    """The laptop is closed, and then something happens over there."""
+    what = rng.choice((
+        {"what": "reboot"}, {"what": "guard_dies"}, {"what": "box_full", "s": 2000.0},
+        {"what": "job_stuck"}, {"what": "box_no_procs", "s": 60.0},
+    ))  # fmt: skip
+    return [{"t": t, "what": "kill"}, what | {"t": round(t + rng.uniform(-2.0, 2.0), 2)}]
+
+
+def _stop_behind_start(rng, _t):
+    """The driver dies around the start; the user has changed his mind."""
+    how = rng.choice(("kill", "kill_after", "after"))
+    died = {"at": "open:start", "n": 1, "what": how}
+    return [died, {"at": "open:start", "n": 1, "what": "command", "name": "stop", "keys": "right"}]
+
+
+def _hidden_leftovers(rng, _t):
+    """What lies beside the instance can't be listed when it matters."""
+    return {"at": "provider.leftovers", "n": rng.choice((1, 2, 3)), "times": rng.choice((2, 4, 12)),
+            "what": "refuse", "error": rng.choice(("ProviderError", "ProviderAuthError", "NotFound"))}  # fmt: skip
+
+
 def _looks(rng, t):
     return {"t": t, "what": "command", "name": rng.choice(("ls", "gc", "resume")),
             "keys": rng.choice(("right", "right", "wrong", "none"))}  # fmt: skip
@@ -254,5 +278,5 @@ FAULTS = (
     (3, _for("home_full", 3.0, 30.0)), (2, _for("results_away", 10.0, 100.0)),
     (1, _for("terminal", 60.0, 4000.0)), (2, _for("identity", 5.0, 60.0)),
     (1, _for("other_version", 100.0, 2000.0)), (5, _says), (3, _looks),
-    (3, _hasty),
+    (3, _hasty), (5, _closed), (2, _stop_behind_start), (2, _hidden_leftovers),
 )  # fmt: skip
