@@ -83,6 +83,7 @@ class Life:
         self.wished = None  # (Wish, when) as the user said it
         self.commands = []  # what was asked, what it answered, how the world was then
         self.bugs = []
+        self.kept_looks = []  # when `ls` could have ended what was kept for too long
         self.run_id = None
         self.gave_up = False  # the user had waited for too long on what was still there
         self.home = self.folder / "home"

@@ -135,6 +135,8 @@ def command_over(life, process, name, code):
     life.commands.append((name, code, state))
     for who, error in life.bugs:
         life.world.breaks(BUG, f"{who}: {type(error).__name__}: {error}")
+    if name == "ls":
+        _judge_kept(life, process)
     if code is None or state is None:
         return
     if name == "abort" and code == SpecError.exit_code and state == "active":
@@ -147,6 +149,21 @@ def command_over(life, process, name, code):
                 life.world.breaks(EXIT, f"{name} says 0 and the run is active")
         elif name in ("train", "resume", "drive") and life.wished is None and not _has_model(life):
             life.world.breaks(EXIT, f"{process.name} says 0 and no model is home")
+
+
+def _judge_kept(life, process):
+    """What was kept for the user is ended by any later command, once its time is long over."""
+    keep, now = life.plan["task"].get("keep"), life.world.now
+    boxes = [
+        box for box in life.boxes.values() if box.job is not None and box.job.ended is not None
+    ]
+    if keep is None or process.keys != "right" or not boxes or not billing(life):
+        return
+    if now < boxes[-1].job.ended + keep + 600 or not model_home(life):
+        return
+    life.kept_looks.append(now)
+    if now - life.kept_looks[0] >= 600:
+        life.world.breaks(BILLS, f"kept for {keep:g} s, and `ls` has left it alone for long")
 
 
 def _has_model(life):

@@ -116,7 +116,7 @@ def _user(rng):
     if rng.random() < 0.2:
         words[0] = rng.choice(("stop", "stop", "abort"))
     elif rng.random() < 0.3:
-        words[: rng.randint(1, 3)] = ["ls"] * 3
+        words[: rng.randint(1, 5)] = ["ls"] * 5
     words = words[:PATIENCE]
     pauses = [round(rng.choice((2.0, 20.0, 60.0, 200.0, 900.0)), 1) for _ in range(PATIENCE)]
     pauses[6:] = [900.0] * (PATIENCE - 6)
@@ -246,6 +246,15 @@ def _hidden_leftovers(rng, _t):
             "what": "refuse", "error": rng.choice(("ProviderError", "ProviderAuthError", "NotFound"))}  # fmt: skip
 
 
+def _other_version(rng, t):
+    """Another towline stored something, the driver is gone, and the user may have had enough."""
+    found = [{"t": t, "what": "other_version", "s": rng.choice((100.0, 2000.0))}]
+    if rng.random() < 0.6:
+        end = {"what": "command", "name": rng.choice(("abort", "stop")), "keys": "right"}
+        found += [{"t": t, "what": "kill"}, end | {"t": round(t + 5.0, 2)}]
+    return found
+
+
 def _looks(rng, t):
     return {"t": t, "what": "command", "name": rng.choice(("ls", "gc", "resume")),
             "keys": rng.choice(("right", "right", "wrong", "none"))}  # fmt: skip
@@ -277,6 +286,6 @@ FAULTS = (
     (3, _for("locked", 3.0, 25.0, 60.0)), (2, _for("io_error", 1.0, 10.0)),
     (3, _for("home_full", 3.0, 30.0)), (2, _for("results_away", 10.0, 100.0)),
     (1, _for("terminal", 60.0, 4000.0)), (2, _for("identity", 5.0, 60.0)),
-    (1, _for("other_version", 100.0, 2000.0)), (5, _says), (3, _looks),
+    (2, _other_version), (5, _says), (3, _looks),
     (3, _hasty), (5, _closed), (2, _stop_behind_start), (2, _hidden_leftovers),
 )  # fmt: skip
