@@ -4,10 +4,15 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --editable
 PYTEST := PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m pytest
 N ?= 200
+SEED ?= 1
+COVER ?=
+STORM := PYTHONHASHSEED=0 $(BIN)/$(if $(COVER),coverage run --concurrency=multiprocessing,python) -m tests.storm
+# what decides when things go wrong: its branches are what the storm is to reach
+STORMY := $(shell printf '*/towline/%s,' runner.py core/run.py core/answers.py context.py line.py talk.py ending.py ownership.py renting.py recover.py 'steps/*' 'following/*' store/database.py)
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: compiled help demo test lint format crash faults cuts storm-real bench frameworks logs docs coverage clean debian
+.PHONY: compiled help demo test lint format crash faults cuts storm storm-real bench frameworks logs docs coverage clean debian
 
 help:  ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +47,10 @@ storm-real: N = 40
 storm-real: SEED = 1
 storm-real: debian compiled  ## Live N seeded lives with real faults on real processes, as root: make storm-real N=40 SEED=1
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.storm_real --lives $(N) --seed $(SEED) $(ARGS)
+
+storm: .venv/.test  ## Live N whole lives in virtual time: make storm N=100000 SEED=1 COVER=1
+	$(STORM) --lives $(N) --seed $(SEED) $(ARGS)
+	$(if $(COVER),@$(BIN)/coverage combine --quiet && $(BIN)/coverage report --show-missing --include '$(STORMY)')
 
 bench: debian .venv/.test  ## Run every benchmark; results in build/bench/*.json
 	@mkdir -p build/bench
