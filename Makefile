@@ -12,10 +12,10 @@ STORMY := $(shell printf '*/towline/%s,' runner.py core/run.py core/answers.py c
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: compiled help demo test lint format crash faults cuts storm bench frameworks logs docs coverage clean debian
+.PHONY: compiled help demo test lint format crash faults cuts storm storm-real bench frameworks logs docs coverage clean debian
 
 help:  ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
 
 demo: .venv/.demo  ## Train a real small model through the whole main job, with no account
 	$(BIN)/towline demo
@@ -42,6 +42,11 @@ faults: debian .venv/.test  ## Inject N seeded faults at each provider's stand-i
 
 cuts: debian .venv/.test  ## Cut the link to a real OpenSSH server: 20 s in each long step, and every 5 s
 	TOWLINE_CUT_S=20 TOWLINE_CUTS=6 TOWLINE_CUT_PAUSE_S=5 $(PYTEST) tests/netns --timeout 0 $(ARGS)
+
+storm-real: N = 40
+storm-real: SEED = 1
+storm-real: debian compiled  ## Live N seeded lives with real faults on real processes, as root: make storm-real N=40 SEED=1
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.storm_real --lives $(N) --seed $(SEED) $(ARGS)
 
 storm: .venv/.test  ## Live N whole lives in virtual time: make storm N=100000 SEED=1 COVER=1
 	$(STORM) --lives $(N) --seed $(SEED) $(ARGS)

@@ -49,7 +49,7 @@ have() {
 
 debian() {
     missing=
-    for pair in sshd:openssh-server tmux:tmux rsync:rsync unzip:unzip ip:iproute2; do
+    for pair in sshd:openssh-server tmux:tmux rsync:rsync unzip:unzip ip:iproute2 iptables:iptables faketime:faketime; do
         have "${pair%%:*}" || missing="$missing ${pair#*:}"
     done
     [ -n "$missing" ] || return 0

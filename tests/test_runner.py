@@ -76,7 +76,7 @@ class Life:
         ctx = SimpleNamespace(
             run=journal.run(), journal=journal, clock=self.clock, hang_up=hang_up,
             attempts=lambda: self.store.attempts(self.run.id), note=lambda _text: None,
-            is_outlived=lambda: self.outlived, ledger_row=lambda: self.rented,
+            is_paid_up=lambda _since: self.outlived, ledger_row=lambda: self.rented,
         )  # fmt: skip
         try:
             return asyncio.run(runner.drive(ctx))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -213,13 +214,19 @@ class Context:
             self.journal.fact("guard", {"reboot": how})
         return how
 
-    def is_outlived(self) -> bool:
-        """Whether the instance is older than its limits allow, the way home included."""
-        row, lived_s = self.ledger_row(), self.age.seconds()
-        if row is None or lived_s is None:
+    def is_paid_up(self, since: float = -math.inf) -> bool:
+        """Whether `max_cost` is used up, the part included that is kept for the way home.
+
+        A driver that comes late has that part's time all the same: no model is left there unasked.
+
+        Args:
+            since: Monotonic time since which this driver is on the way home.
+        """
+        row, limits, age_s = self.ledger_row(), self.task.limits, self.age.seconds()
+        end_s = None if row is None else limits.paid_up_s(row.price_usd_per_h)
+        if row is None or age_s is None or end_s is None or age_s < end_s:
             return False
-        end_s = self.task.limits.lifetime_s(row.price_usd_per_h)
-        return end_s is not None and lived_s >= end_s
+        return self.clock.monotonic() - since >= limits.kept_back_s(row.price_usd_per_h)
 
     async def require_alive(self) -> None:
         """Ask the provider, every few seconds at most, whether the instance still lives.

@@ -28,7 +28,7 @@
     |   + RemoteDiskFilled              resumable: there was room when it began
     + EquipFailed                       exit 3   requirements do not install
     + TrainingFailed                    exit 3
-    + LimitReached                      exit 3   the end of the limits, the way home included
+    + LimitReached                      exit 3   `max_cost` is used up, the way home included
     + ArtifactMissing                   exit 3
     + LocalReadError                    exit 5   resumable: a file of this machine can't be read now
     + DriverNotStarted                  exit 5   no background driver; the run can be resumed
@@ -269,7 +269,7 @@ class TrainingFailed(TowlineError):
 
 
 class LimitReached(TowlineError):
-    """The instance is at the end that the user's limits set, whatever is under way."""
+    """The user's `max_cost` is used up, whatever is under way."""
 
     exit_code = 3
     usual_hint = "what was home by then is kept; raise the limits in the task file and run it again"

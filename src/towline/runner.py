@@ -163,7 +163,7 @@ async def _watch(ctx: Context, name: StepName) -> None:
         _Wished: The user wants another end.
         LimitReached: Also where the instance can't be reached, or its model is not home yet.
     """
-    renewed = ctx.clock.monotonic()
+    began = renewed = ctx.clock.monotonic()
     while True:
         await ctx.clock.sleep(_WATCH_EVERY_S)
         if ctx.clock.monotonic() - renewed >= _RENEW_EVERY_S:
@@ -172,8 +172,8 @@ async def _watch(ctx: Context, name: StepName) -> None:
         wish = ctx.journal.run().wish
         if wish is not ctx.run.wish and _ends(wish, name):
             raise _Wished
-        if name is not StepName.RELEASE and ctx.is_outlived():
-            message = "the instance has reached the end that `limits` set, the way home included"
+        if name is not StepName.RELEASE and ctx.is_paid_up(began):
+            message = "max_cost is used up, with the part of it that is kept for the way home"
             raise errors.LimitReached(message)
 
 

@@ -29,7 +29,7 @@ RECEIPT = {
     "checkpoint": {"path", "at", "epoch", "size_bytes"},
     "instance": {"provider", "id", "type", "gpu", "driver", "price_usd_per_hour"},
     "release": {"gone", "proof", "at"},
-    "cost_usd": None, "dataset_sha256": None, "code_sha256": None,
+    "as_read": None, "cost_usd": None, "dataset_sha256": None, "code_sha256": None,
     "exit_code": None, "reason": None,
 }  # fmt: skip
 STEPS = ["acquire", "connect", "deliver", "equip", "execute", "follow", "gather", "release"]

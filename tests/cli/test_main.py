@@ -1,5 +1,6 @@
 """The group: help, version, usage errors, and the exit codes' one place."""
 
+import asyncio
 import json
 import subprocess
 import sys
@@ -7,7 +8,7 @@ import sys
 import click
 import pytest
 
-from towline.cli import main
+from towline.cli import drive, main
 
 HEAVY = ["asyncio", "asyncssh", "httpx", "pydantic", "rich", "sqlite3", "yaml"]
 
@@ -120,3 +121,21 @@ def test_an_instance_that_gc_can_not_end_is_6(capsys, monkeypatch, tmp_path):
     monkeypatch.setattr("towline.cli.text.Out.take_logs", lambda _out: None)
     code, out, _err = run(capsys, "gc")
     assert (code, out) == (6, "NOT ENDED: towline-abc: it may still bill; look there\n")
+
+
+def test_no_thread_for_tidying_up_changes_no_result(monkeypatch):
+    """Promise 5: asyncio starts a thread as it ends, and a full process table refuses that."""
+
+    async def refused(_loop, _timeout=None):
+        message = "can't start new thread"
+        raise RuntimeError(message)
+
+    async def work(result):
+        if result is None:
+            raise RuntimeError
+        return result
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "shutdown_default_executor", refused)
+    assert drive.in_loop(work(5)) == 5
+    with pytest.raises(RuntimeError):
+        drive.in_loop(work(None))

@@ -197,7 +197,7 @@ def test_nothing_is_tried_past_an_instance_that_can_not_be_ended(job):
     """It never gets an address, and the API refuses to end it: exit 6, with the console's link."""
     with at(job, "lambda", boot_s=60) as cloud:
         job.task(TRAIN, resources={"gpu": "H100:1"}, limits={"boot_timeout": "1s"})
-        cloud.fail("terminate", "403", times=2)
+        cloud.fail("terminate", "403", times=6)  # acquire tries it three times, and so does release
         done = job.run("train", "-y", check=6)
         assert "https://cloud.lambda.ai/instances" in done.stderr
         assert len(cloud.ours()) == len(cloud.alive()) == 1
@@ -208,7 +208,7 @@ def test_nothing_is_tried_past_an_instance_that_can_not_be_ended(job):
 
 def test_a_release_without_proof_is_tried_again_by_a_later_command(job):
     with at(job, "lambda") as cloud:
-        cloud.fail("terminate", "403", times=1)
+        cloud.fail("terminate", "403", times=3)
         job.run("train", "-y", check=6)
         assert len(cloud.alive()) == 1
         with sqlite3.connect(job.home / "towline.db") as db:  # half a minute later
@@ -237,7 +237,7 @@ def test_another_gpu_than_offered_is_noticed_before_the_upload(job):
     with at(job, "lambda") as cloud:
         cloud.gpu_inside = "A10"
         done = job.run("train", "-y", check=4)
-        assert "the offer said 1 x H100; the instance has: 1 x NVIDIA A10" in done.stderr
+        assert "the offer said 1 x H100 80 GB; the instance has: 1 x NVIDIA A10" in done.stderr
         assert "Uploading" not in done.stdout
         assert clean(cloud)
 

@@ -11,7 +11,7 @@ from tests.onboard.machine import wait_for
 
 STAND_IN = Path(__file__).parents[1] / "onboard" / "docker.py"
 SMI = """#!/bin/sh
-echo "NVIDIA H100 80GB HBM3, 81559, 550.54.15"
+echo "NVIDIA H100 80GB HBM3, 81559, 550.54.15, Disabled"
 """
 ON_THIS_MACHINE = {"gpu": "H100:1", "provider": "local"}
 

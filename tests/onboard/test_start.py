@@ -452,3 +452,14 @@ def test_the_supervisor_is_spared_when_memory_is_short_and_the_training_is_not(h
         pytest.skip("root may not ask for it here")
     assert score(here.supervisor()) == "-1000"
     assert score(here.marker("job")["pid"]) == score(os.getpid())
+
+
+def test_a_clock_that_is_set_back_is_told():
+    """Promise 3: what a training writes after it looks older than its start, and is not."""
+    from towline.onboard import age, start
+
+    begun = {"boot_id": age.boot_id(), "boottime": age.boottime() - 100, "wall": time.time() - 100}
+    assert start._clock_back_s(begun) < 1
+    assert 3599 < start._clock_back_s(begun | {"wall": time.time() - 100 + 3600}) < 3601
+    assert start._clock_back_s(begun | {"wall": time.time() - 7200}) == 0
+    assert start._clock_back_s({}) == 0

@@ -141,7 +141,7 @@ class Box:
         self.powered = True
         self.attached = False
         self.booted = world.now
-        self.clock_off = 0.0
+        self.clock_off = self.clock_at_start = 0.0
         self.full_until = self.no_procs_until = self.unreachable_until = 0.0
         self.channels = set()
         self.begun = 0  # how often the user's command began
@@ -339,7 +339,7 @@ class Box:
         return {
             "phase": self.phase(), "start": self.control.get("start"),
             "exit": self.control.get("exit"), "guard": self.control.get("guard"),
-            "detached": None,
+            "detached": None, "clock_back_s": max(0.0, self.clock_at_start - self.clock_off),
         }  # fmt: skip
 
     def fence(self, request):
@@ -408,6 +408,7 @@ class Box:
                 "nonce_sha256": hashlib.sha256(nonce.encode()).hexdigest(),
             }  # fmt: skip
             self.begun += 1
+            self.clock_at_start = self.clock_off
             self.supervisor = True
             self.job = Job(self, self.script, nonce)
             self.world.say(f"{self.name}: the training begins")
@@ -584,7 +585,8 @@ class Follow(Verb):
         self.said = self.grew = box.world.now
         self.caught_up = False
         box.contact = box.world.now
-        self.send_json(wire.JSON, {"age_s": box.age() if box.guard is not None else None})
+        age = {"age_s": box.age() if box.guard is not None else None}
+        self.send_json(wire.JSON, age | {"running": box.phase() == "running"})
 
     def turn(self):
         if self.over or self.request is None:

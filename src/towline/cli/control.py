@@ -76,7 +76,7 @@ def _refuse_name(run: str | None) -> None:
 
 
 def _resume_all(out: Out, towline: Towline) -> int:
-    from towline.cli.drive import Foreground  # noqa: PLC0415
+    from towline.cli.drive import Foreground, in_loop  # noqa: PLC0415
     from towline.cli.render import PlainView  # noqa: PLC0415
     from towline.recover import undriven  # noqa: PLC0415
 
@@ -91,7 +91,7 @@ def _resume_all(out: Out, towline: Towline) -> int:
         }
         return await Foreground(out, towline).drive(views)
 
-    return min(asyncio.run(work()), key=_WORST.index)
+    return min(in_loop(work()), key=_WORST.index)
 
 
 @click.command()

@@ -10,9 +10,9 @@ import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -38,6 +38,7 @@ _DRIVEN_ELSEWHERE = (errors.LeaseHeld, errors.LeaseLost, errors.Fenced)
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 #: those that came before there was a driver to heed them
 _held: list[int] = []
+_T = TypeVar("_T")
 
 
 class Foreground:
@@ -148,6 +149,25 @@ class Foreground:
         return code
 
 
+def in_loop(work: Coroutine[Any, Any, _T]) -> _T:
+    """Run to the end in a loop; that it can't be tidied up then changes no result.
+
+    Raises:
+        RuntimeError: The work's own.
+    """
+    done: list[_T] = []
+
+    async def kept() -> None:
+        done.append(await work)
+
+    try:
+        asyncio.run(kept())
+    except RuntimeError:  # "can't start new thread": asyncio starts one to end its threads
+        if not done:
+            raise
+    return done[0]
+
+
 def drive_here(out: Out, towline: Towline, run: RunRecord) -> int:
     """Drive one run in the foreground and show it; the exit code."""
 
@@ -155,7 +175,7 @@ def drive_here(out: Out, towline: Towline, run: RunRecord) -> int:
         views = {run.id: lambda: view_for(out, towline, run)}
         return (await Foreground(out, towline).drive(views))[0]
 
-    return asyncio.run(work())
+    return in_loop(work())
 
 
 def last_event(towline: Towline, run_id: RunId) -> int:
@@ -232,7 +252,7 @@ def drive(out: Out, run_id: str) -> int:
     with opened(out, retries=False) as towline:
         run = towline.store.run(RunId(run_id))
         try:
-            ended = asyncio.run(_drive_unseen(out, towline, run))
+            ended = in_loop(_drive_unseen(out, towline, run))
         except asyncio.CancelledError:
             out.line(f"asked to end; `towline resume {run.name}` takes the run up")
             return DETACHED

@@ -74,6 +74,18 @@ class Limits:
             sums.append(lives_s / _S_PER_H * price_usd_per_h)
         return min(sums, default=None)
 
+    def paid_up_s(self, price_usd_per_h: float) -> float | None:
+        """At which age `max_cost` is used up but for what an end takes; None: never."""
+        paid_s = self._paid_s(price_usd_per_h)
+        return None if paid_s is None else paid_s - _end_takes_s(paid_s)
+
+    def kept_back_s(self, price_usd_per_h: float) -> float:
+        """How much of the time that `max_cost` pays for is kept for the way home and the end."""
+        paid_s = self._paid_s(price_usd_per_h)
+        if paid_s is None:
+            return 0.0
+        return min(self._way_home_s() + _end_takes_s(paid_s), _RESERVED_SHARE * paid_s)
+
     def training_end(self, price_usd_per_h: float) -> tuple[float, str] | None:
         """At which age of the instance the training is ended, in seconds, and why; None: never.
 
@@ -85,8 +97,7 @@ class Limits:
             ends.append((float(self.max_duration), why))
         paid_s = self._paid_s(price_usd_per_h)
         if self.max_cost is not None and paid_s is not None:
-            needed_s = self._way_home_s() + _end_takes_s(paid_s)
-            kept_back_s = min(needed_s, _RESERVED_SHARE * paid_s)
+            kept_back_s = self.kept_back_s(price_usd_per_h)
             kept_usd = kept_back_s / _S_PER_H * price_usd_per_h
             why = f"max_cost of {usd_text(self.max_cost)} reached"
             why += f" ({usd_text(kept_usd)} of it is kept for the way home)"
@@ -103,10 +114,8 @@ class Limits:
         if end is None:
             return None
         ends = [end[0] + self._way_home_s()]
-        paid_s = self._paid_s(price_usd_per_h)
-        if paid_s is not None:
-            ends.append(paid_s - _end_takes_s(paid_s))
-        return min(ends)
+        paid_up_s = self.paid_up_s(price_usd_per_h)
+        return min(ends if paid_up_s is None else [*ends, paid_up_s])
 
     def _paid_s(self, price_usd_per_h: float) -> float | None:
         """How long `max_cost` pays for; None for ever."""

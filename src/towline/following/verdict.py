@@ -32,6 +32,7 @@ def judged(ctx: Context, state: dict[str, Any], limit: str | None) -> dict[str, 
         "exit_code": ended["code"] if ended else None,
         "log_bytes": state["offset"],
         "limit": limit,
+        "clock_back_s": state["clock_back_s"],
     }
     ctx.journal.fact("training", result)
     if limit is not None:

@@ -57,7 +57,7 @@ def read(control, run):
     if noted is None:
         return None
     passed = boottime() - noted["boottime"]
-    if noted["boot_id"] != _boot_id():
+    if noted["boot_id"] != boot_id():
         passed = max(boottime(), time.time() - noted["wall"])
     return Age(noted["age_s"] + max(0.0, passed))
 
@@ -69,10 +69,11 @@ def note(control, run, age):
         OSError: Nothing takes it.
     """
     value = {"age_s": age.seconds(), "boottime": boottime(), "wall": time.time()}
-    markers.save(os.path.join(control, "age.json"), run, dict(value, boot_id=_boot_id()))
+    markers.save(os.path.join(control, "age.json"), run, dict(value, boot_id=boot_id()))
 
 
-def _boot_id():
+def boot_id():
+    """Which boot of the machine this is."""
     try:
         with open(_BOOT_ID) as file:
             return file.read().strip()

@@ -20,7 +20,7 @@ def follow(request, pipe):
     """Send the log's bytes from ``offset`` on; the result is `state` at the end.
 
     Each DATA frame is a block (see `blocks`). Between them come JSON remarks: first {"age_s"}, the
-    instance's age; when all has been sent, and every two seconds, so that a silent training and a
+    instance's age, and "running", whether the training still runs; when all has been sent, and every two seconds, so that a silent training and a
     dead line can be told apart, {"idle_s"}, the seconds since the log last grew, with "detached" as
     in `state`, and "guarded", whether the guard lives; {"anew": bytes} when the training
     has cut its log off or replaced it after so many: what follows is from its new beginning;
@@ -36,7 +36,8 @@ def follow(request, pipe):
     """
     touch_contact(request)
     known = age.read(control_folder(request), request["run"])
-    pipe.send_json(wire.JSON, {"age_s": known and known.seconds()})
+    running = start.state(request, None)["phase"] == "running"
+    pipe.send_json(wire.JSON, {"age_s": known and known.seconds(), "running": running})
     telling = _Telling(request, pipe)
     while True:
         state = start.state(request, None)  # before the read: an end seen now has its log written

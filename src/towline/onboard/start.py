@@ -58,7 +58,8 @@ def state(request, _pipe):
     """Say how the training stands.
 
     "phase" is none, running, ended or interrupted; "exit" the exit marker or None; "detached"
-    {"code", "processes"} while the command has ended and processes of it go on, else None.
+    {"code", "processes"} while the command has ended and processes of it go on, else None;
+    "clock_back_s" how far this machine's clock was set back since the start.
     """
     control = control_folder(request)
     running = daemon.is_locked(os.path.join(control, "supervisor.lock"))
@@ -79,7 +80,16 @@ def state(request, _pipe):
         "exit": exited,
         "detached": _detached(control) if phase == "running" else None,
         "guard": markers.newest(os.path.join(control, "ended-by-guard.json"), request["run"]),
+        "clock_back_s": _clock_back_s(begun or {}),
     }
+
+
+def _clock_back_s(begun):
+    """A fresh machine sets its clock when it gets to it: files made since may look older."""
+    if begun.get("boot_id") != age.boot_id():
+        return 0.0  # another boot, or an older towline's marker: nothing is known
+    passed_s = age.boottime() - begun["boottime"]
+    return max(0.0, passed_s - (time.time() - begun["wall"]))
 
 
 def _exit_marker(control, begun, run):
@@ -155,7 +165,11 @@ def _mark_start(control, request):
         "run": request["run"],
         "epoch": request["epoch"],
         "nonce_sha256": hashlib.sha256(request["nonce"].encode()).hexdigest(),
-        "at": time.time(),
+        # a file server's clock may be behind this machine's: what the training writes is not older
+        "at": min(time.time(), os.stat(os.path.join(control, "exit.json.reserve")).st_mtime),
+        "wall": time.time(),
+        "boottime": age.boottime(),
+        "boot_id": age.boot_id(),
     }
     daemon.write_json(os.path.join(control, "start.json"), marker)  # under the supervisor's lock
 
@@ -219,9 +233,9 @@ def _tidy(control, request, pid, program, code):
 
     try:
         children.end_rest_of(pid)
+        if program is not None:  # it outlives a killed client, and would be waited for
+            container.remove(request["root"], request["run"])
         children.wait_for_detached(pid, request.get("idle_s", _IDLE_S), say)
-        if program is not None:
-            container.remove(request["root"], request["run"])  # it outlives a killed client
     except Exception:  # noqa: BLE001 - whatever it is, the exit code is worth more
         return
 

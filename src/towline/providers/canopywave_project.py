@@ -96,6 +96,7 @@ class Project:
 
         Raises:
             ProviderError: The API does not tell, and no setting does.
+            ProviderReplyError: It tells nothing that can be read.
         """
         try:
             found = await self.listed_regions()
@@ -105,7 +106,7 @@ class Project:
             found = None  # no page names the call: what is set needs no word of it
         if found is None and self.region is None:
             hint = f"set {_SETTING}.region in config.yaml"
-            raise errors.ProviderError("canopywave lists no regions", hint=hint)
+            raise errors.ProviderReplyError("canopywave lists no regions", hint=hint)
         return sorted({*(found or []), *([self.region] if self.region else [])})
 
     async def chosen_regions(self) -> list[str]:

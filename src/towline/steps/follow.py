@@ -75,7 +75,7 @@ class _Follower:
                 raise
             except errors.RemoteError as lost:
                 await self._unreachable(lost)
-            except (errors.TransferError, errors.LocalReadError) as full:  # a disk, here or there
+            except errors.TransferError as full:  # a disk, here or there
                 self._say_trouble(full)
             await self.ctx.clock.sleep(_REDIAL_S)
 
@@ -119,6 +119,7 @@ class _Follower:
             self._is_guarded = remark.get("guarded", True)
         elif remark.get("age_s") is not None:
             self.ctx.age.note(remark["age_s"])
+            self._ended = not remark.get("running", True)  # what has ended reaches no limit
         elif "anew" in remark:
             self.ctx.note("the training truncated its log; reading on from its new beginning")
         elif "ended" in remark:

@@ -57,7 +57,8 @@ async def act(ctx: Context) -> dict[str, Any]:
     """  # noqa: DOC501 - a helper makes the exception
     results = Path(ctx.run.results_dir)
     line = await ctx.line()
-    started_at = ctx.result(StepName.EXECUTE)["started_at"]
+    clock_back_s = (ctx.facts().get("training") or {}).get("clock_back_s", 0.0)
+    started_at = ctx.result(StepName.EXECUTE)["started_at"] - clock_back_s
 
     def waiting(path: str) -> None:
         ctx.status(f"{shown(path)} is still written to; waiting for it")

@@ -127,9 +127,9 @@ async def _keep(ctx: Context) -> None:
     if kept.left_s(ctx.clock) > 0:
         await _tell_guard(ctx, kept)
     while (left_s := kept.left_s(ctx.clock)) > 0 and ctx.journal.run().wish is None:
-        if ctx.is_outlived():
+        if ctx.is_paid_up():
             ctx.note(
-                "`limits` end the instance before the time for which it was to be kept is over"
+                "max_cost ends the instance before the time for which it was to be kept is over"
             )
             return
         ctx.status(f"instance kept, {seconds_text(left_s)} left")
