@@ -159,10 +159,10 @@ def _judge_kept(life, process):
     ]
     if keep is None or process.keys != "right" or not boxes or not billing(life):
         return
-    if now < boxes[-1].job.ended + keep + 600 or not model_home(life):
+    if now < boxes[-1].job.ended + keep + 120 or not model_home(life):
         return
     life.kept_looks.append(now)
-    if now - life.kept_looks[0] >= 600:
+    if now - life.kept_looks[0] >= 400:
         life.world.breaks(BILLS, f"kept for {keep:g} s, and `ls` has left it alone for long")
 
 

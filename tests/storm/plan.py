@@ -47,7 +47,16 @@ def draw(seed, providers, faults=None):
         count = rng.choice((1, 1, 2, 2, 3, 3, 4, 5, 6, 8))
         for _ in range(count):
             plan["faults"] += _fault(rng, begins, length)
+        if "keep" in task and rng.random() < 0.4:
+            _left_alone(plan, round(begins + length + 4.0, 2))
     return plan
+
+
+def _left_alone(plan, t):
+    """The driver dies while the instance is kept, and the user only looks now and then."""
+    plan["faults"].append({"t": t, "what": "kill"})
+    plan["user"] |= {"words": ["ls"] * 5, "keys": []}
+    plan["user"]["patience"][:5] = [900.0] * 5
 
 
 def _job(rng):
