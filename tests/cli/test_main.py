@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import subprocess
 import sys
 
@@ -139,3 +140,10 @@ def test_no_thread_for_tidying_up_changes_no_result(monkeypatch):
     assert drive.in_loop(work(5)) == 5
     with pytest.raises(RuntimeError):
         drive.in_loop(work(None))
+
+
+def test_closed_streams_are_no_bug(tmp_path):
+    """Promise 5: `towline ... <&- >&- 2>&-`, as some schedulers start it."""
+    command = f"exec {sys.executable} -m towline ls <&- >&- 2>&-"
+    env = os.environ | {"TOWLINE_HOME": str(tmp_path / "h")}
+    assert subprocess.run(["sh", "-c", command], env=env, check=False).returncode == 0

@@ -89,7 +89,8 @@ def test_the_plan_for_people(project):
     ]
     assert found["Cost"] == [
         "$54.30 at most, by the task's limits",
-        "the training is ended after 2 h 00 min, the instance after 3 h 01 min at the latest",
+        "the training is ended after 2 h 00 min, the instance after 3 h 01 min at the latest,"
+        " once SSH has answered",
     ]
     assert "grade A" in found["Safety"][0]
     assert found["Safety"][1] == "the instance ends itself when nobody comes back"
@@ -116,7 +117,11 @@ def test_the_plan_as_json_has_every_key(project):
 @pytest.mark.parametrize(
     ("features", "over_usd_per_hour", "said"),
     [
-        ({"end_self_argv": ("x",)}, 0.0, "the instance after 59 min 00 s at the latest"),
+        (
+            {"end_self_argv": ("x",)},
+            0.0,
+            "the instance after 59 min 00 s at the latest, once SSH has answered",
+        ),
         ({"server_ttl": True}, 0.0, "the instance after 59 min 00 s at the latest"),
         ({}, 2.0, "it bills $2.00 for each further hour until a towline command runs"),
     ],
@@ -130,7 +135,8 @@ def test_by_how_much_a_cap_may_be_exceeded_with_this_machine_off_is_said(
         "lifetime_s": 3540.0,
         "over_usd_per_hour": over_usd_per_hour,
     }
-    lines = _unwatched_lines({"projected_usd": 2.0, "unwatched": away})
+    has_ttl = bool(features.get("server_ttl"))
+    lines = _unwatched_lines({"projected_usd": 2.0, "unwatched": away}, has_ttl=has_ttl)
     assert lines[0].startswith("the training is ended after 48 min 00 s")
     assert lines[-1].endswith(said)
 

@@ -463,3 +463,11 @@ def test_a_clock_that_is_set_back_is_told():
     assert 3599 < start._clock_back_s(begun | {"wall": time.time() - 100 + 3600}) < 3601
     assert start._clock_back_s(begun | {"wall": time.time() - 7200}) == 0
     assert start._clock_back_s({}) == 0
+
+
+def test_a_marker_that_was_emptied_says_nothing(machine):
+    """Promise 1: and is no bug of ours that keeps a training's end from being seen."""
+    machine.ask("start", **machine.start_args("sleep 0.2; exit 3"))
+    (machine.control / "job.json").write_text("")
+    wait_for(lambda: machine.ask("state")["phase"] == "ended")
+    assert machine.ask("state")["exit"]["code"] == 3

@@ -9,7 +9,7 @@ from tests.storm.__main__ import lived, names
 from tests.storm.plan import draw
 from tests.storm.shrink import shrunk
 
-SAMPLE = range(1, 151)
+SAMPLE = range(1, 61)
 
 
 @pytest.fixture(autouse=True)
@@ -28,7 +28,6 @@ def test_an_untroubled_life_ends_well_at_every_provider(name):
     assert life.commands == [("train", 0, "succeeded")]
 
 
-@pytest.mark.skip(reason="it breaks in what is not mended yet")
 def test_no_invariant_breaks_in_a_sample_of_lives():
     broken = {}
     for seed in SAMPLE:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import os
 import sys
 from typing import Any, NoReturn
 
@@ -16,6 +17,7 @@ from towline import __version__
 from towline.cli.text import Out
 
 _USAGE, _INTERRUPTED = 2, 130
+_LAST_STREAM = 2  # stderr's number
 
 #: by heading: the commands' names, modules and first lines
 _COMMANDS = {
@@ -125,7 +127,18 @@ def cli(ctx: click.Context) -> None:
 
 def main() -> NoReturn:
     """Run the command line of this process."""
+    _open_streams()
     sys.exit(run_command(sys.argv[1:]))
+
+
+def _open_streams() -> None:
+    """Put an open end where a stream was closed (`<&- >&-`): the next file must not get its number."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= _LAST_STREAM:
+        continue
+    os.close(fd)
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode))  # noqa: PTH123, SIM115 - for as long as we run
 
 
 def run_command(arguments: list[str]) -> int:

@@ -68,7 +68,13 @@ def _rows(found: dict[str, Any]) -> Iterator[tuple[str, str]]:
     yield "Upload", f"about {seconds_text(upload['seconds'])}{_priced(upload['cost_usd'])}"
     yield from _labelled("Offers", _offer_lines(found["offers"]))
     yield from _labelled("Left out", list(_gap_lines(found)))
-    yield from _labelled("Cost", [_cost_text(found), *_unwatched_lines(found["cost"])])
+    yield from _labelled(
+        "Cost",
+        [
+            _cost_text(found),
+            *_unwatched_lines(found["cost"], has_ttl=found["safety"]["server_ttl"]),
+        ],
+    )
     yield from _labelled("Safety", _safety_lines(found["safety"]))
 
 
@@ -164,14 +170,18 @@ def _cost_text(found: dict[str, Any]) -> str:
     return ceiling_text(found["cost"]["projected_usd"])
 
 
-def _unwatched_lines(cost: dict[str, Any]) -> list[str]:
-    """What becomes of the limits when this machine is off."""
+def _unwatched_lines(cost: dict[str, Any], *, has_ttl: bool) -> list[str]:
+    """What becomes of the limits when this machine is off.
+
+    Before SSH has answered nobody can tell the instance of them; a provider is told at create.
+    """
     away = cost["unwatched"]
     if away["training_s"] is None or not cost["projected_usd"]:
         return []
     ended = f"the training is ended after {seconds_text(away['training_s'])}"
     if away["over_usd_per_hour"] == 0:
-        return [f"{ended}, the instance after {seconds_text(away['lifetime_s'])} at the latest"]
+        latest = f"the instance after {seconds_text(away['lifetime_s'])} at the latest"
+        return [f"{ended}, {latest}{'' if has_ttl else ', once SSH has answered'}"]
     over = (
         f"{usd_text(away['over_usd_per_hour'])} for each further hour until a towline command runs"
     )

@@ -80,10 +80,12 @@ def write_json(path, value):
 
 
 def read_json(path):
-    """Read a marker; None when there is none."""
+    """Read a marker; None when there is none, or something else was written in its place."""
     try:
         with open(path) as file:
             return json.load(file)
+    except ValueError:
+        return None  # emptied, say: it says nothing any more
     except (IOError, OSError) as error:
         if error.errno != errno.ENOENT:
             raise
