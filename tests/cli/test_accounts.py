@@ -495,7 +495,7 @@ def test_doctor_without_a_name_looks_at_the_machine_and_every_account(laptop):
         (None, None, "there is no api key for lambda", "`towline login lambda` stores it, or export LAMBDA_API_KEY"),
         (WRONG, None, "API key was invalid", "export LAMBDA_API_KEY with a valid key, or unset it"),
         (KEY, ("list_instances", "402"), "lambda answers 402", "add a payment method or credit"),
-        (KEY, ("list_instances", "garbage"), "lambda answered GET /instances", "nothing is rented; try again later"),
+        (KEY, ("list_instances", "garbage"), "lambda answers GET /instances", "nothing is rented; try again later"),
         (KEY, ("instance_types", "402"), "lambda account: lambda answers 402", "add a payment method or credit"),
         ("todo", None, "LAMBDA_API_KEY has 4 characters", "copy it once more"),
     ],

@@ -89,8 +89,10 @@ def test_the_plan_for_people(project):
     ]
     assert found["Cost"] == [
         "$54.30 at most, by the task's limits",
-        "the training is ended after 2 h 00 min, the instance after 3 h 01 min at the latest,"
-        " once SSH has answered",
+        (
+            "the training is ended after 2 h 00 min, the instance after 3 h 01 min at the latest,"
+            " once SSH has answered"
+        ),
     ]
     assert "grade A" in found["Safety"][0]
     assert found["Safety"][1] == "the instance ends itself when nobody comes back"

@@ -41,7 +41,7 @@ def test_a_training_is_started_and_its_end_told(machine):
 
 def test_before_the_start_there_is_none(machine):
     nothing = dict.fromkeys(["start", "exit", "guard", "detached"])
-    assert machine.state() == {"phase": "none", **nothing}
+    assert machine.state() == {"phase": "none", "clock_back_s": 0.0, **nothing}
 
 
 def test_the_start_returns_while_the_training_runs_and_nothing_holds_the_line(here):
