@@ -67,9 +67,13 @@ def detached(supervisor, group):
 def end(job, signum):
     """Signal the command's group, and what has left it; what is another user's is left alone.
 
-    ``job`` is job.json. A number that the system has given to somebody else since is not ours.
+    ``job`` is job.json. A number that the system has given to somebody else since is not ours; nor
+    is what the supervisor itself runs to remove a container.
     """
-    found = below(job["supervisor"]["pid"]) if _lives(job.get("supervisor")) else []
+    found = []
+    if _lives(job.get("supervisor")):
+        own = os.getpgid(job["supervisor"]["pid"])
+        found = [one for one in below(job["supervisor"]["pid"]) if one.group != own]
     if _lives(job) or any(process.group == job["pid"] for process in found):
         daemon.signal_group(job["pid"], signum)
     for process in found:
