@@ -93,7 +93,7 @@ def test_a_crontab_that_cannot_be_read_is_not_written(cron):
 
 def test_without_a_living_cron_or_systemd_it_is_said(here):
     program(here, "crontab", CRONTAB)
-    if any(one.name() in reboot._CRONS for one in psutil.process_iter()):
+    if any(one.info["name"] in reboot._CRONS for one in psutil.process_iter(["name"])):
         pytest.skip("there is a cron here")
     assert arm(here, reboot=True)["reboot"] is None
     assert arm(here, reboot=True, epoch=2)["reboot"] is None

@@ -146,9 +146,10 @@ class Person:
     def drivers(self):
         """Living processes of this home that drive: typed ones and those in the background."""
         found = [psutil.Process(one.process.pid) for one in self.commands if one.drives()]
-        for process in psutil.process_iter(["cmdline", "environ"]):
+        for process in psutil.process_iter(["cmdline", "environ", "status"]):
             argv = process.info["cmdline"] or []
             mine = (process.info["environ"] or {}).get("TOWLINE_HOME") == str(self.home)
-            if mine and argv[-2:-1] == ["drive"] and process.status() != psutil.STATUS_ZOMBIE:
+            lives = process.info["status"] != psutil.STATUS_ZOMBIE
+            if mine and argv[-2:-1] == ["drive"] and lives:
                 found.append(process)
         return found
