@@ -222,9 +222,12 @@ class Context:
         Args:
             since: Monotonic time since which this driver is on the way home.
         """
-        row, limits, age_s = self.ledger_row(), self.task.limits, self.age.seconds()
+        limits, age_s = self.task.limits, self.age.seconds()
+        if limits.max_cost is None or age_s is None:
+            return False  # before the journal is read: this is asked three times a second
+        row = self.ledger_row()
         end_s = None if row is None else limits.paid_up_s(row.price_usd_per_h)
-        if row is None or age_s is None or end_s is None or age_s < end_s:
+        if row is None or end_s is None or age_s < end_s:
             return False
         return self.clock.monotonic() - since >= limits.kept_back_s(row.price_usd_per_h)
 

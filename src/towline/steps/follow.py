@@ -170,9 +170,12 @@ class _Follower:
 
     def _limit_reached(self) -> str | None:
         """Which limit is reached, by the instance's own age: no wall clock has a say in it."""
-        row, lived_s = self.ctx.ledger_row(), self.ctx.age.seconds()
-        end = None if row is None else self.ctx.task.limits.training_end(row.price_usd_per_h)
-        if end is None or lived_s is None:
+        limits, lived_s = self.ctx.task.limits, self.ctx.age.seconds()
+        if lived_s is None or (limits.max_cost is None and limits.max_duration is None):
+            return None  # before the journal is read: this is asked for every frame
+        row = self.ctx.ledger_row()
+        end = None if row is None else limits.training_end(row.price_usd_per_h)
+        if end is None:
             return None
         return end[1] if lived_s >= end[0] else None
 
